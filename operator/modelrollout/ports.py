@@ -1,0 +1,164 @@
+"""The narrow doors to the outside: what the controller needs of a cluster, metrics, model servers, a gateway and time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as plain JSON."""
+
+
+class PortError(Exception):
+    """Base of everything an adapter raises; adapters convert each library's errors into one of these."""
+
+
+class TransientError(PortError):
+    """Try again later (timeouts, 5xx, 429, refused). ``retry_after`` is in seconds where the server named it."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ConflictError(PortError):
+    """The object changed since it was read (409), or is not there any more (404 on a write)."""
+
+
+class DeniedError(PortError):
+    """Not allowed (401, 403): a person must grant something."""
+
+
+class RejectedError(PortError):
+    """The API server refused the object itself (400, 422, 413): retrying the same bytes is useless."""
+
+
+class ForeignObjectError(PortError):
+    """An object with our name exists and is not ours."""
+
+
+class InvalidQueryError(PortError):
+    """The metrics provider says the query can never work (HTTP 400, 422)."""
+
+
+@dataclass(frozen=True)
+class ObjectReference:
+    """Which object: ``kind`` is one of the kinds in ``adapters/kubernetes`` (Deployment, Service, HTTPRoute, ...)."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """An event about ``regarding`` (a full object: apiVersion, kind, metadata with uid)."""
+
+    regarding: Manifest
+    reason: str
+    message: str
+    warning: bool
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of an answer: its labels and (unix seconds, value) samples, oldest first. A scalar has no labels."""
+
+    labels: Mapping[str, str]
+    samples: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of Prometheus. ``kind`` is vector, matrix, scalar or string (a string has no series)."""
+
+    kind: str
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True)
+class WarmTarget:
+    """One pod to warm: its IP address, Triton's gRPC port, the model's name."""
+
+    pod: str
+    address: str
+    port: int
+    model: str
+
+
+@dataclass(frozen=True)
+class WarmReport:
+    """What the warm gate measured on one pod. ``latencies`` are seconds, in order; ``message`` is one sentence."""
+
+    pod: str
+    passed: bool
+    message: str
+    latencies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProbeTarget:
+    """How to reach a gateway as a user does: address ``host:port``, the Host (authority), protocol ``http`` or ``grpc``."""
+
+    address: str
+    authority: str
+    protocol: str
+
+
+class Cluster(Protocol):
+    """The Kubernetes API, write side. Reads on the hot path come from the cache that the handlers keep."""
+
+    async def apply(self, body: Manifest) -> Manifest:
+        """Server-side apply with our field manager and force; returns the stored object.
+
+        ``metadata.resourceVersion``/``uid`` in the body act as preconditions.
+        Raises ConflictError, TransientError, DeniedError, RejectedError.
+        """
+
+    async def create(self, body: Manifest) -> Manifest:
+        """Create by server-side apply of an object that must not exist: raises ForeignObjectError where one does."""
+
+    async def apply_status(self, body: Manifest) -> Manifest:
+        """Write the status subresource (apiVersion, kind, metadata incl. resourceVersion, status)."""
+
+    async def delete(self, reference: ObjectReference, uid: str) -> None:
+        """Delete with the uid as a precondition, in the background; an object already gone is success."""
+
+    async def emit(self, event: EventRecord) -> None:
+        """Post one events.k8s.io/v1 Event."""
+
+
+class Metrics(Protocol):
+    """One Prometheus. Raises TransientError (down, timeout, garbage) and InvalidQueryError."""
+
+    async def query(self, query: str, at: datetime) -> Answer:
+        """Instant query at a time; a range selector answers a matrix of raw samples."""
+
+    async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+        """Range query; always a matrix."""
+
+
+class ModelServer(Protocol):
+    """Triton, asked directly at a pod."""
+
+    async def warm(self, target: WarmTarget) -> WarmReport:
+        """Model ready, then real inferences until the latency settles. Never raises: failure is in the report."""
+
+
+class Gateway(Protocol):
+    """The data plane, asked as a user would."""
+
+    async def revision_answering(self, target: ProbeTarget, revision: str) -> str | None:
+        """The ``x-model-revision`` of the answer to a request pinned to ``revision``; None when there was none."""
+
+
+class Clock(Protocol):
+    """Time. Simulation has its own."""
+
+    def now(self) -> datetime:
+        """Timezone-aware UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""

@@ -1,0 +1,1 @@
+"""The decision: what is observed, what is planned, and the pure step between them."""

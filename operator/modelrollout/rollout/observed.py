@@ -1,0 +1,138 @@
+"""What the controller saw, frozen: the only thing besides spec, status and time that a decision may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from modelrollout.api.status import Verdict
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The pods of one revision.
+
+    ``desired`` is the Deployment's ``spec.replicas`` (None: there is no Deployment), ``ready`` counts pods whose
+    model is ready, ``progress`` is a number that only grows while pods get nearer to ready (scheduled, fetched,
+    started, ready, summed over pods), ``trouble`` is one sentence naming what stops them, if anything does.
+    """
+
+    revision: str
+    desired: int | None = None
+    ready: int = 0
+    progress: int = 0
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One entry of the weighted rule: the revision its Service belongs to and its weight in parts per million."""
+
+    revision: str
+    weight: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """The routes of a ModelDeployment, read back together.
+
+    ``backends`` has one entry a slot (None: no route yet, or the routes differ). ``token`` names this very state
+    of all routes (uids and generations); ``accepted`` says every gateway accepted and resolved this generation;
+    ``rejection`` is the gateway's own sentence when one did not.
+    """
+
+    backends: tuple[Backend, Backend] | None = None
+    token: str = ""
+    accepted: bool = False
+    rejection: str | None = None
+
+    def weight_of(self, revision: str | None) -> int:
+        """Parts per million that reach ``revision`` by the weighted rule."""
+        if self.backends is None or revision is None:
+            return 0
+        return sum(backend.weight for backend in self.backends if backend.revision == revision)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Which revisions the data plane answered with, asked by the pinned header while the routes were ``token``."""
+
+    token: str
+    seen: frozenset[str]
+    message: str = ""
+
+
+class GateState(StrEnum):
+    """How far the gates of a revision are."""
+
+    RUNNING = "Running"
+    PASSED = "Passed"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The warm gate of one revision: ``message`` says what was measured, or why it has not passed yet."""
+
+    revision: str
+    state: GateState
+    message: str = ""
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class GuardResult:
+    """One guard, evaluated once.
+
+    ``value`` is in the unit of the SLI (ratio, requests per second, seconds); ``invalid`` is the sentence that says
+    why the query can never work (does not parse, many series, wrong type): a spec error, not a verdict.
+    """
+
+    name: str
+    verdict: Verdict
+    at: datetime
+    value: float | None = None
+    threshold: str = ""
+    samples: float | None = None
+    message: str = ""
+    invalid: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All guards of one attempt, asked at the same time ``at``; ``started_at`` is when the asking began."""
+
+    attempt: int
+    revision: str
+    at: datetime
+    results: tuple[GuardResult, ...]
+
+    def with_verdict(self, verdict: Verdict) -> tuple[GuardResult, ...]:
+        """The results that say ``verdict``."""
+        return tuple(result for result in self.results if result.verdict is verdict)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a decision may look at.
+
+    ``problem`` is the sentence that makes the spec unusable here (unknown pool, unknown Prometheus, a query that
+    does not parse), ``foreign`` names an object that has our name and is not ours.
+    """
+
+    workloads: dict[str, Workload] = field(default_factory=dict)
+    route: Route = field(default_factory=Route)
+    probe: Probe | None = None
+    gates: dict[str, Gate] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    problem: str | None = None
+    foreign: str | None = None
+    denied: str | None = None
+    known_revisions: frozenset[str] = frozenset()
+
+    def workload(self, revision: str | None) -> Workload:
+        """The pods of ``revision``; an empty record where there are none."""
+        if revision is None:
+            return Workload("")
+        return self.workloads.get(revision, Workload(revision))

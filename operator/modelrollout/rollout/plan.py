@@ -1,0 +1,97 @@
+"""What a decision asks for, as data: objects to have, the status to write, what to measure next, when to look again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from modelrollout.api.modelrevision import ModelRevisionStatus
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import ModelDeploymentStatus
+
+WHOLE = 1_000_000
+"""All weights of a route sum to this: the largest value Gateway API allows."""
+
+ARMED = 1
+"""The weight of a backend that the data plane shall know and users shall not meet."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One of the two fixed places in the route; ``revision`` None is an empty slot (it repeats the stable Service)."""
+
+    revision: str | None
+    weight: int
+
+
+@dataclass(frozen=True)
+class RoutePlan:
+    """Both slots in order, and the revision whose Service fills an empty one. Weights sum to WHOLE."""
+
+    slots: tuple[Slot, Slot]
+    stable: str
+
+
+@dataclass(frozen=True)
+class WorkloadPlan:
+    """A revision that shall have a Deployment, Service and PodDisruptionBudget with this many replicas."""
+
+    revision: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Guards to evaluate every ``interval``: ``since`` is when the arm got its weight, ``step_since`` when this step began.
+
+    ``slot`` is the candidate's place in the route. ``trial`` asks before any weight: only to find queries that can
+    never work and providers that are down.
+    """
+
+    attempt: int
+    revision: str
+    stable: str
+    slot: int
+    since: datetime
+    interval: timedelta
+    trial: bool = False
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Ask the gateway, by the pinned header, until it answers with each of these revisions (routes as in ``token``)."""
+
+    revisions: frozenset[str]
+    token: str
+
+
+@dataclass(frozen=True)
+class EventPlan:
+    """An event to emit after the status was written. ``warning`` chooses the type."""
+
+    reason: EventReason
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole answer of one decision.
+
+    ``route`` None leaves the routes as they are. ``workloads`` lists those that shall exist with these sizes;
+    ``retire`` those that shall have no pods (scaled to zero, after the route write was confirmed).
+    ``create_revision`` asks for the ModelRevision record of the desired revision. ``revision_status`` are status
+    writes of ModelRevisions, by name. ``requeue_after`` None waits for the next wake.
+    """
+
+    status: ModelDeploymentStatus
+    create_revision: str | None = None
+    workloads: tuple[WorkloadPlan, ...] = ()
+    retire: tuple[str, ...] = ()
+    route: RoutePlan | None = None
+    revision_status: dict[str, ModelRevisionStatus] = field(default_factory=dict)
+    events: tuple[EventPlan, ...] = ()
+    gate: str | None = None
+    evaluate: EvaluationRequest | None = None
+    probe: ProbeRequest | None = None
+    requeue_after: timedelta | None = None
