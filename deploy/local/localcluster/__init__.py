@@ -1,0 +1,1 @@
+"""One real single-node Kubernetes on a bare Debian machine, from package registries alone."""
