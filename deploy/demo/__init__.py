@@ -1,0 +1,1 @@
+"""The demo: three models of handwritten digits, real traffic, one promotion and one rollback."""
