@@ -1,0 +1,1 @@
+"""All input and output: each module keeps one promise of ``ports.py`` and converts its library's errors."""
