@@ -1,0 +1,70 @@
+"""Validation problems as data: field path and sentence, safe to put into a status, an event or a log line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelrollout.api.base import clean
+
+MESSAGE_LIMIT = 1024
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: ``path`` like ``spec.rollout.guards[0].max`` and a ``sentence`` that says what to change."""
+
+    path: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.sentence}" if self.path else self.sentence
+
+
+class InvalidSpec(Exception):  # noqa: N818 - the contract's word; it is a finding, not a failure of ours
+    """The object cannot be carried out as written. ``problems`` has all of it, ``str()`` at most 1024 characters."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        shown = "; ".join(str(problem) for problem in problems[:SHOWN])
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        super().__init__(clean(shown, MESSAGE_LIMIT - len(more)) + more)
+
+
+def explain(error: ValidationError) -> InvalidSpec:
+    """Turn pydantic's findings into ours. Values are never repeated: they may be long or not printable."""
+    return InvalidSpec(
+        tuple(
+            Problem(_path(entry["loc"]), _sentence(entry))
+            for entry in error.errors(include_url=False, include_input=False)
+        )
+    )
+
+
+def _path(place: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in place:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += ("." if path else "") + clean(part, 64)
+    return path
+
+
+def _sentence(entry: Mapping[str, Any]) -> str:
+    match entry["type"]:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "unknown field: remove it or correct its spelling"
+        case "value_error":
+            return str(entry["ctx"]["error"])
+        case "enum" | "literal_error":
+            return f"unsupported value, supported values: {entry['ctx']['expected']}"
+        case _:
+            message = str(entry["msg"])
+            return message.removeprefix("Input ").removeprefix("Value ")

@@ -1,0 +1,267 @@
+"""What the operator reports on a ModelDeployment, and how it is read back without ever failing."""
+
+from __future__ import annotations
+
+import copy
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from modelrollout.api.base import First, Instant, Line, Number, StatusModel
+from modelrollout.api.rules import ListKey
+
+Word = Annotated[str, Line(253)]
+Sentence = Annotated[str, Line(1024)]
+
+HISTORY_LIMIT = 10
+QUARANTINE_LIMIT = 20
+GUARD_LIMIT = 20
+CONDITION_LIMIT = 16
+
+
+class Phase(StrEnum):
+    """Where a ModelDeployment is."""
+
+    PENDING = "Pending"
+    IDLE = "Idle"
+    PREPARING = "Preparing"
+    VERIFYING = "Verifying"
+    ARMING = "Arming"
+    PROGRESSING = "Progressing"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    PROMOTING = "Promoting"
+    BAKING = "Baking"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    INVALID = "Invalid"
+
+
+class Verdict(StrEnum):
+    """What a guard says."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict, not a secret
+    BREACH = "Breach"
+    NO_DATA = "NoData"
+    PROVIDER_DOWN = "ProviderDown"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+    ABORTED = "Aborted"
+    SUPERSEDED = "Superseded"
+
+
+class ConditionStatus(StrEnum):
+    """The three values of a Kubernetes condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(StatusModel):
+    """One standard Kubernetes condition; all of ours are positive."""
+
+    type: Word
+    """Which condition: SpecValid, Ready, UpToDate, RouteAccepted, MetricsReachable, GuardsPassing or Progressing."""
+    status: ConditionStatus
+    """True, False or Unknown. True is the good state."""
+    reason: Word = ""
+    """One CamelCase word for programs."""
+    message: Sentence = ""
+    """One line for people."""
+    observed_generation: int = 0
+    """metadata.generation that this condition speaks of."""
+    last_transition_time: Instant | None = None
+    """When ``status`` last changed."""
+
+
+class RevisionsStatus(StatusModel):
+    """Which ModelRevision plays which part."""
+
+    desired: Word | None = None
+    """The revision that the spec asks for."""
+    stable: Word | None = None
+    """The revision that serves."""
+    candidate: Word | None = None
+    """The revision on trial, if any."""
+    last_good: Word | None = None
+    """The stable revision before the last promotion, kept warm through the bake."""
+
+
+class TrafficStatus(StatusModel):
+    """What one revision gets, as read back from the routes."""
+
+    revision: Word
+    """Name of the ModelRevision."""
+    slot: int = Field(ge=0, le=1)
+    """Its fixed place in the route, 0 or 1."""
+    weight: float = 0.0
+    """Percent of the traffic, 0 to 100."""
+
+
+class GuardStatus(StatusModel):
+    """What one guard said at its last evaluation."""
+
+    name: Word
+    """Name of the guard in spec.rollout.guards."""
+    verdict: Verdict
+    """Pass, Breach, NoData or ProviderDown."""
+    value: Number = None
+    """The value, in the unit of the SLI: ratio, requests per second or seconds. None where there is none."""
+    threshold: Word = ""
+    """The bound it was compared with, like ``<= 0.01``."""
+    samples: Number = None
+    """How many requests the value is made of, where that is known."""
+    at: Instant | None = None
+    """When it was evaluated."""
+    message: Sentence = ""
+    """One line that explains the verdict."""
+
+
+class RolloutStatus(StatusModel):
+    """The attempt that is under way, or the last one."""
+
+    attempt: int = 0
+    """Number of the attempt, counted from 1 over the life of the ModelDeployment."""
+    revision: Word = ""
+    """The revision on trial."""
+    started_at: Instant | None = None
+    """When the attempt began."""
+    step: int = 0
+    """The step under way, counted from 1; 0 before the first."""
+    steps: int = 0
+    """How many steps there are."""
+    step_of: Word = ""
+    """The step as people read it, like ``2/5``."""
+    weight: float = 0.0
+    """Percent of the traffic that the revision on trial gets."""
+    step_started_at: Instant | None = None
+    """When the gateway was seen to carry out this step; its hold counts from here."""
+    waiting_since: Instant | None = None
+    """Since when the step waits for data or for a person."""
+    traffic_started_at: Instant | None = None
+    """When the revision on trial got its first weight; its evidence counts from here."""
+    approved: bool = False
+    """Whether a person let the attempt go on although its guards hold this step."""
+    setbacks: int = 0
+    """How often the candidate lost its pods and the attempt went back to preparing."""
+    reason: Word = ""
+    """One word for why the attempt is where it is."""
+    message: Sentence = ""
+    """One line for why the attempt is where it is."""
+    outcome: Outcome | None = None
+    """How it ended: Promoted, RolledBack, Aborted or Superseded. Empty while it is under way."""
+    finished_at: Instant | None = None
+    """When it ended."""
+    guards: Annotated[tuple[GuardStatus, ...], First(GUARD_LIMIT), ListKey("name")] = ()
+    """What each guard said last."""
+
+
+class HistoryEntry(StatusModel):
+    """One finished attempt."""
+
+    attempt: int
+    """Number of the attempt."""
+    revision: Word
+    """The revision that was tried."""
+    version: Word = ""
+    """Version of its model."""
+    outcome: Outcome
+    """How it ended."""
+    reason: Word = ""
+    """One word for why."""
+    message: Sentence = ""
+    """One line for why."""
+    started_at: Instant | None = None
+    """When it began."""
+    finished_at: Instant | None = None
+    """When it ended."""
+
+
+class ModelDeploymentStatus(StatusModel):
+    """Status of a ModelDeployment; written by the operator only."""
+
+    observed_generation: int = 0
+    """metadata.generation of the spec that this status speaks of."""
+    phase: Phase = Phase.PENDING
+    """Where the ModelDeployment is."""
+    message: Sentence = ""
+    """One line that a person can act on."""
+    conditions: Annotated[tuple[Condition, ...], First(CONDITION_LIMIT), ListKey("type")] = ()
+    """Standard conditions."""
+    revisions: RevisionsStatus = RevisionsStatus()
+    """Desired against serving: which revision plays which part."""
+    traffic: Annotated[tuple[TrafficStatus, ...], First(2)] = ()
+    """Who gets how much, as read back from the routes."""
+    rollout: RolloutStatus | None = None
+    """The attempt that is under way, or the last one."""
+    quarantined: Annotated[tuple[Word, ...], First(QUARANTINE_LIMIT)] = ()
+    """Revisions that were rolled back and are not tried again without a command, newest first."""
+    history: Annotated[tuple[HistoryEntry, ...], First(HISTORY_LIMIT)] = ()
+    """The last attempts, newest first."""
+    handled_command: Word | None = None
+    """The last value of the annotation modelrollout.io/command that was acted upon."""
+
+
+Status = TypeVar("Status", bound=StatusModel)
+
+
+def status_to_dict(status: StatusModel) -> dict[str, Any]:
+    """Plain JSON in camelCase, as the API server stores it: without empty optional fields."""
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def status_from(raw: object) -> ModelDeploymentStatus:
+    """Read a stored status; never raises. Parts that cannot be read (edited by hand, damaged) count as absent."""
+    return read_tolerantly(ModelDeploymentStatus, raw)
+
+
+def read_tolerantly(kind: type[Status], raw: object) -> Status:
+    """Read ``raw`` as ``kind``, leaving out what does not fit; an empty ``kind`` where nothing does."""
+    if not isinstance(raw, dict):
+        return kind()
+    data: dict[str, Any] = copy.deepcopy(raw)
+    # Each round removes at least one part, so it ends; the limit keeps a monstrous status from taking long.
+    for _ in range(20):
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            unreadable = {_existing(data, entry["loc"]) for entry in error.errors(include_url=False)}
+        for place in sorted(unreadable, key=_order, reverse=True):
+            _remove(data, place)
+    return kind()
+
+
+Place = tuple[int | str, ...]
+
+
+def _existing(data: Any, place: Place) -> Place:
+    """The longest part of the way to ``place`` that exists: a missing required field takes its parent along."""
+    node = data
+    for depth, part in enumerate(place):
+        if (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        ):
+            node = node[part]
+        else:
+            return place[:depth]
+    return place
+
+
+def _order(place: Place) -> list[tuple[int, str]]:
+    # highest index first, so that removing one item of a list does not move the others that are to go
+    return [(part, "") if isinstance(part, int) else (0, part) for part in place]
+
+
+def _remove(data: Any, place: Place) -> None:
+    if not place:
+        return
+    node = data
+    for part in place[:-1]:
+        node = node[part]
+    del node[place[-1]]
