@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
+from typing_extensions import override
 
 from modelrollout.api.durations import Duration, format_duration, parse_duration
 from modelrollout.api.rules import Rule, add_validations
@@ -51,7 +52,7 @@ __all__ = [
 
 GROUP = "modelrollout.io"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
+API_VERSION: Literal["modelrollout.io/v1alpha1"] = "modelrollout.io/v1alpha1"
 
 # Without Strict, Python would take "5" and true as numbers where the API server refuses them.
 StrictInt = Annotated[int, Strict()]
@@ -62,7 +63,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def clean(text: str, limit: int) -> str:
-    """One line of at most ``limit`` characters: control characters become spaces, what is too long ends in ``...``."""
+    """One line of at most ``limit`` characters, without control characters; a cut one ends in ``...``."""
     line = _CONTROL.sub(" ", text).strip()
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
@@ -82,7 +83,7 @@ Instant = Annotated[
 
 @dataclass(frozen=True)
 class Line:
-    """Marks a status text: one line, cut to ``limit`` on reading and writing, so no status is refused for its length."""
+    """Marks a status text: one line, cut on reading and writing, so no status is refused for its length."""
 
     limit: int
 
@@ -140,7 +141,7 @@ Number = Annotated[
 
 
 class ApiModel(BaseModel):
-    """A frozen part of a resource: snake_case in Python, camelCase in YAML; fields are documented below themselves.
+    """A frozen part of a resource: snake_case in Python, camelCase in YAML, each field documented below it.
 
     ``rules`` hold for the whole part; they run here and, as CEL, in the API server.
     """
@@ -163,6 +164,7 @@ class ApiModel(BaseModel):
         return self
 
     @classmethod
+    @override
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
@@ -179,6 +181,6 @@ class SpecModel(ApiModel):
 
 
 class StatusModel(ApiModel):
-    """A part that the operator writes: unknown fields (of another version of the operator) are passed over."""
+    """A part that the operator writes: unknown fields (of another operator version) are passed over."""
 
     model_config = ConfigDict(extra="ignore")

@@ -1,4 +1,4 @@
-"""Durations as people write them in Kubernetes (90s, 5m, 1h30m, 500ms), read into and written from ``timedelta``."""
+"""Durations as people write them in Kubernetes (90s, 5m, 1h30m, 500ms), to and from ``timedelta``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read ``1h30m``; raises ValueError with a sentence for anything else (signs, fractions and spaces included)."""
+    """Read ``1h30m``; raises ValueError with a sentence for anything else (signs, fractions, spaces)."""
     if not _WHOLE.fullmatch(text):
         raise ValueError(FORM_SENTENCE)
     total = sum(int(number) * _MILLISECONDS[unit] for number, unit in _PART.findall(text))
@@ -27,7 +27,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """Write the shortest form (``1h30m``); parts of a millisecond are dropped, nothing is written as ``0s``."""
+    """Write the shortest form (``1h30m``); parts of a millisecond are dropped, nothing at all is ``0s``."""
     rest = value // timedelta(milliseconds=1)
     if rest < 0:
         raise ValueError(f"a duration is not negative: {value}")
@@ -44,7 +44,7 @@ def _read(value: Any) -> timedelta:
         return value
     if not isinstance(value, str):
         # not TypeError: pydantic turns only ValueError into a validation error
-        raise ValueError(FORM_SENTENCE)  # noqa: TRY004
+        raise ValueError(FORM_SENTENCE)
     return parse_duration(value)
 
 
@@ -54,9 +54,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "minLength": 2, "maxLength": 32, "x-kubernetes-validations": [_FORM]}
-    ),
+    WithJsonSchema({"type": "string", "minLength": 2, "maxLength": 32, "x-kubernetes-validations": [_FORM]}),
 ]
 """A ``timedelta`` in Python, a string like ``1h30m`` in YAML."""
 
@@ -64,11 +62,9 @@ Duration = Annotated[
 def between(shortest: str, longest: str) -> Rule:
     """The rule that a duration is not shorter or longer than these (inclusive)."""
     low, high = parse_duration(shortest), parse_duration(longest)
-    # The form has its own rule; without the first clause a malformed text would be an evaluation error as well.
+    # The form has its own rule; without the first clause a malformed text would be an evaluation error too.
     cel = (
         f"!self.matches('{PATTERN}') || "
         f"(duration(self) >= duration('{shortest}') && duration(self) <= duration('{longest}'))"
     )
-    return Rule(
-        cel, f"must be at least {shortest} and at most {longest}", lambda value: low <= value <= high
-    )
+    return Rule(cel, f"must be at least {shortest} and at most {longest}", lambda value: low <= value <= high)

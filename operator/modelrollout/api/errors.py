@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from modelrollout.api.base import clean
 
@@ -16,17 +17,18 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: ``path`` like ``spec.rollout.guards[0].max`` and a ``sentence`` that says what to change."""
+    """One finding: a ``path`` like ``spec.rollout.guards[0].max`` and a ``sentence`` on what to change."""
 
     path: str
     sentence: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.path}: {self.sentence}" if self.path else self.sentence
 
 
-class InvalidSpec(Exception):  # noqa: N818 - the contract's word; it is a finding, not a failure of ours
-    """The object cannot be carried out as written. ``problems`` has all of it, ``str()`` at most 1024 characters."""
+class InvalidSpec(Exception):  # noqa: N818 - a finding about the user's text, not a failure of ours
+    """The object cannot be carried out as written. ``problems`` has it all, ``str()`` at most 1024 letters."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems

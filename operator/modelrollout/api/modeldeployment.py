@@ -1,4 +1,4 @@
-"""ModelDeployment: the wish. Its spec, the reading of a whole object, and the name of the revision it asks for."""
+"""ModelDeployment: the wish. Its spec, how an object is read, and the name of the revision it asks for."""
 
 from __future__ import annotations
 
@@ -86,11 +86,12 @@ class Traffic(SpecModel):
             lambda self: self.http is not None or self.grpc is not None,
         ),
         Rule(
-            "!has(self.http) || !has(self.grpc) || !self.http.hostnames.exists(one, self.grpc.hostnames.exists(other, "
-            "one == other || (one.startsWith('*.') && other.endsWith(one.substring(1))) || "
-            "(other.startsWith('*.') && one.endsWith(other.substring(1)))))",
-            "http and grpc must not share a hostname (wildcards included): gateways refuse it; give grpc a name of its "
-            "own",
+            "!has(self.http) || !has(self.grpc) || !self.http.hostnames.exists(one, "
+            "self.grpc.hostnames.exists(other, one == other || (one.startsWith('*.') && "
+            "other.endsWith(one.substring(1))) || (other.startsWith('*.') && "
+            "one.endsWith(other.substring(1)))))",
+            "http and grpc must not share a hostname (wildcards included): gateways refuse it; give grpc a "
+            "name of its own",
             lambda self: (
                 self.http is None
                 or self.grpc is None
@@ -148,7 +149,7 @@ class ModelDeployment(ApiModel):
 
 
 def parse_modeldeployment(raw: object) -> ModelDeployment:
-    """Read a whole object as the API server gives it; raises InvalidSpec with all problems. A bad status is no problem."""
+    """Read an object as the API server gives it; raises InvalidSpec with all problems (never for status)."""
     if not isinstance(raw, dict):
         raise InvalidSpec((Problem("", "must be an object with metadata and spec"),))
     try:
@@ -158,7 +159,7 @@ def parse_modeldeployment(raw: object) -> ModelDeployment:
 
 
 def revision_name(name: str, spec: ModelDeploymentSpec) -> str:
-    """``<name>-<hash>``: the hash stands for what shapes the pods (model, runtime, pool), and for nothing else.
+    """``<name>-<hash>``: the hash stands for what shapes the pods (model, runtime, pool) and nothing else.
 
     Fields at their default are left out, so a new optional field does not rename the revisions that exist.
     """

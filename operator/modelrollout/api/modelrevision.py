@@ -11,7 +11,15 @@ from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.modeldeployment import Metadata, ModelDeploymentSpec
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label, SemVer
-from modelrollout.api.status import GUARD_LIMIT, HISTORY_LIMIT, GuardStatus, Outcome, Sentence, Word, read_tolerantly
+from modelrollout.api.status import (
+    GUARD_LIMIT,
+    HISTORY_LIMIT,
+    GuardStatus,
+    Outcome,
+    Sentence,
+    Word,
+    read_tolerantly,
+)
 from modelrollout.api.workload import Model, Runtime
 
 IMMUTABLE = "a ModelRevision never changes: change the ModelDeployment, and the operator makes a new revision"

@@ -1,6 +1,6 @@
 """The stable words of conditions and events, each with what it means and what it asks of a person.
 
-docs/conditions-and-events.md is generated from here; alerts and pipelines match on these words, so they never change.
+docs/conditions-and-events.md is generated from here. Alerts match on the words: they never change.
 """
 
 from __future__ import annotations
@@ -28,51 +28,75 @@ class ConditionType(StrEnum):
     SPEC_VALID = (
         "SpecValid",
         "The spec can be carried out here.",
-        "The spec passes the schema but cannot be carried out: an unknown pool or Prometheus, a query that can never "
-        "work, an object of somebody else with our name. What serves goes on serving; nothing new is created.",
-        "Read the message: it names the field. Correct the spec, or have the platform team add the pool or Prometheus "
-        "to the operator's settings.",
+        (
+            "The spec passes the schema but cannot be carried out: an unknown pool or Prometheus, a query "
+            "that can never work, an object of somebody else with our name. What serves goes on serving; "
+            "nothing new is created."
+        ),
+        (
+            "Read the message: it names the field. Correct the spec, or have the platform team add the "
+            "pool or Prometheus to the operator's settings."
+        ),
     )
     READY = (
         "Ready",
         "The stable revision serves with enough ready pods.",
         "There is no stable revision yet, or it has fewer ready pods than it needs.",
-        "Look at the pods of the revision in status.revisions.stable (label modelrollout.io/revision) and their "
-        "events. If this lasts, users see it.",
+        (
+            "Look at the pods of the revision in status.revisions.stable (label modelrollout.io/revision) "
+            "and their events. If this lasts, users see it."
+        ),
     )
     UP_TO_DATE = (
         "UpToDate",
         "The revision that the spec asks for is the one that serves.",
-        "The spec asks for another revision than the one that serves: a rollout is under way, waits, or was rolled "
-        "back.",
-        "Nothing while a rollout is under way. After a rollback: correct the model and apply a new version, or retry.",
+        (
+            "The spec asks for another revision than the one that serves: a rollout is under way, waits, "
+            "or was rolled back."
+        ),
+        (
+            "Nothing while a rollout is under way. After a rollback: correct the model and apply a new "
+            "version, or retry."
+        ),
     )
     ROUTE_ACCEPTED = (
         "RouteAccepted",
         "The gateway accepted the routes and resolved their backends.",
         "The gateway refused a route or has not answered yet; traffic stays as it is.",
-        "Read the message (it is the gateway's own). Usual causes: the Gateway does not exist, its listener allows no "
-        "routes from this namespace, or the hostname does not fit the listener.",
+        (
+            "Read the message (it is the gateway's own). Usual causes: the Gateway does not exist, its "
+            "listener allows no routes from this namespace, or the hostname does not fit the listener."
+        ),
     )
     METRICS_REACHABLE = (
         "MetricsReachable",
         "Prometheus answers the guards' queries.",
-        "Prometheus is down, slow or answers garbage. The rollout holds its step: it neither goes on nor back.",
-        "Bring Prometheus back, or check the address in the operator's settings. The rollout goes on by itself.",
+        (
+            "Prometheus is down, slow or answers garbage. The rollout holds its step: it neither goes on nor "
+            "back."
+        ),
+        (
+            "Bring Prometheus back, or check the address in the operator's settings. The rollout goes on by "
+            "itself."
+        ),
     )
     GUARDS_PASSING = (
         "GuardsPassing",
         "Every guard passed at its last evaluation, or none is being evaluated.",
         "A guard is breached or has no data.",
-        "Read the message and status.rollout.guards: value, threshold, samples and time of each. No data usually "
-        "means too little traffic for minSamples, or a query that matches no series.",
+        (
+            "Read the message and status.rollout.guards: value, threshold, samples and time of each. No "
+            "data usually means too little traffic for minSamples, or a query that matches no series."
+        ),
     )
     PROGRESSING = (
         "Progressing",
         "A rollout is under way and gets nearer to its end, or there is nothing to do.",
         "The rollout stands still: it is paused, waits for approval, or cannot get its pods ready.",
-        "Read the message. Approve or abort with the command annotation, lift the pause, or look at the candidate's "
-        "pods.",
+        (
+            "Read the message. Approve or abort with the command annotation, lift the pause, or look at "
+            "the candidate's pods."
+        ),
     )
 
 
@@ -107,8 +131,14 @@ class EventReason(StrEnum):
     )
     GUARD_BREACHED = (
         "GuardBreached",
-        "A guard was outside its bounds often enough. The message has query or SLI, value, threshold, samples and time.",
-        "Depends on its onBreach: after Rollback look at why the model is worse; after Pause decide; Warn only tells.",
+        (
+            "A guard was outside its bounds often enough. The message has query or SLI, value, threshold, "
+            "samples and time."
+        ),
+        (
+            "Depends on its onBreach: after Rollback look at why the model is worse; after Pause decide; Warn "
+            "only tells."
+        ),
     )
     PROMOTED = (
         "Promoted",
@@ -128,11 +158,17 @@ class EventReason(StrEnum):
     ROLLED_BACK = (
         "RolledBack",
         "The stable revision has all the traffic again; the candidate is quarantined.",
-        "Correct the model and apply a new version. The same spec is not tried again unless you command a retry.",
+        (
+            "Correct the model and apply a new version. The same spec is not tried again unless you command a "
+            "retry."
+        ),
     )
     ROLLOUT_SUPERSEDED = (
         "RolloutSuperseded",
-        "The spec changed during an attempt: traffic goes back to stable first, then the new revision is tried.",
+        (
+            "The spec changed during an attempt: traffic goes back to stable first, then the new revision is "
+            "tried."
+        ),
         "Nothing.",
     )
     ROLLOUT_ABORTED = (
@@ -153,7 +189,10 @@ class EventReason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = (
         "ProgressDeadlineExceeded",
         "The candidate's pods got no nearer to ready for progressDeadline. The attempt ended.",
-        "The message names what stops them: an image, a volume, a download, no room on the pool, or the model itself.",
+        (
+            "The message names what stops them: an image, a volume, a download, no room on the pool, or the "
+            "model itself."
+        ),
     )
     SPEC_INVALID = (
         "SpecInvalid",
@@ -172,7 +211,10 @@ class EventReason(StrEnum):
     )
     FOREIGN_OBJECT = (
         "ForeignObject",
-        "An object with a name that the operator needs exists and belongs to somebody else. It is left alone.",
+        (
+            "An object with a name that the operator needs exists and belongs to somebody else. It is left "
+            "alone."
+        ),
         "Rename the ModelDeployment, or remove the object that the message names.",
     )
     PERMISSION_DENIED = (

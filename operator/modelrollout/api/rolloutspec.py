@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -46,12 +47,12 @@ class Step(SpecModel):
     weight: Annotated[StrictInt, Field(ge=1, le=100)]
     """Percent of the traffic for the candidate, 1 to 100."""
     hold: Annotated[Duration, between("0s", "168h")] = timedelta(0)
-    """How long the step lasts at least, counted from when the gateway carries it out, 0s to 168h. It ends only when
-    every guard passes."""
+    """How long the step lasts at least, counted from when the gateway carries it out, 0s to 168h. It ends
+    only when every guard passes."""
 
 
 def _rising(steps: tuple[Step, ...]) -> bool:
-    return all(before.weight < after.weight for before, after in zip(steps, steps[1:], strict=False))
+    return all(before.weight < after.weight for before, after in pairwise(steps))
 
 
 class Canary(SpecModel):
@@ -63,8 +64,8 @@ class Canary(SpecModel):
         Rule(
             "self.map(step, step.weight).isSorted() && "
             "self.all(step, self.exists_one(other, other.weight == step.weight))",
-            "weights must rise from step to step: put the steps in order and give each a greater weight than the one "
-            "before",
+            "weights must rise from step to step: put the steps in order and give each a greater weight "
+            "than the one before",
             _rising,
         ),
     ] = (
@@ -93,7 +94,8 @@ class Guard(SpecModel):
     window: Annotated[Duration, between("1s", "1h")] = timedelta(minutes=1)
     """How far back each evaluation looks, 1s to 1h. In a query it is ``$window``."""
     min_samples: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
-    """Fewer requests than this in the window are no data, neither pass nor breach. Only with sli. 0 to 1000000."""
+    """Fewer requests than this in the window are no data, neither pass nor breach. Only with sli. 0 to
+    1000000."""
     breaches: Annotated[StrictInt, Field(ge=1, le=10)] = 1
     """How many of the last ``of`` evaluations must be outside the bounds to count as a breach, 1 to 10."""
     of: Annotated[StrictInt, Field(ge=1, le=10)] = 1
@@ -128,8 +130,8 @@ class Guard(SpecModel):
             lambda self: self.breaches <= self.of,
         ),
         Rule(
-            "!has(self.sli) || self.sli != 'error-ratio' || ((!has(self.max) || (self.max >= 0.0 && self.max < 1.0)) "
-            "&& (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
+            "!has(self.sli) || self.sli != 'error-ratio' || ((!has(self.max) || (self.max >= 0.0 && "
+            "self.max < 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
             "an error-ratio is a share from 0 to 1: write 1 percent as 0.01",
             lambda self: (
                 self.sli is not Sli.ERROR_RATIO
@@ -139,7 +141,8 @@ class Guard(SpecModel):
         Rule(
             "!has(self.sli) || !self.sli.startsWith('latency-') || !has(self.max) || "
             f"(self.max > 0.0 && self.max <= {LONGEST_LATENCY})",
-            "the max of a latency is in seconds, above 0 and at most 60: write 500 ms as 0.5 (for longer ones use a query)",
+            "the max of a latency is in seconds, above 0 and at most 60: write 500 ms as 0.5 (for longer "
+            "ones use a query)",
             lambda self: (
                 self.sli not in (Sli.LATENCY_P50, Sli.LATENCY_P95, Sli.LATENCY_P99)
                 or self.max is None
@@ -161,7 +164,8 @@ class Rollout(SpecModel):
     progress_deadline: Annotated[Duration, between("1s", "24h")] = timedelta(minutes=15)
     """How long the candidate's pods may get no nearer to ready before the attempt is given up, 1s to 24h."""
     no_data_deadline: Annotated[Duration, between("1s", "168h")] = timedelta(minutes=10)
-    """How long a step is held for guards without data before a person is asked (AwaitingApproval), 1s to 168h."""
+    """How long a step is held for guards without data before a person is asked (AwaitingApproval), 1s to
+    168h."""
     evaluation_interval: Annotated[Duration, between("1s", "10m")] = timedelta(seconds=10)
     """Time between two evaluations of the guards, 1s to 10m."""
     prometheus: Label = "default"
@@ -176,7 +180,8 @@ class Rollout(SpecModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.unguarded || (has(self.guards) && size(self.guards) > 0)",
-            "a canary needs guards: set at least one, or unguarded: true to move traffic without looking at any metric",
+            "a canary needs guards: set at least one, or unguarded: true to move traffic without looking "
+            "at any metric",
             lambda self: self.unguarded or len(self.guards) > 0,
         ),
         Rule(

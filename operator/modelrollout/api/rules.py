@@ -1,4 +1,4 @@
-"""Validation rules said once: CEL for the API server, a Python predicate for the operator, one sentence for both."""
+"""Validation rules said once: CEL for the API server, a predicate for the operator, one sentence for both."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class ListKey:
     key: str | None = None
 
     def _identity(self, item: Any) -> Hashable:
-        return item if self.key is None else getattr(item, self.key)
+        identity: Hashable = item if self.key is None else getattr(item, self.key)
+        return identity
 
     def _check(self, items: Any) -> Any:
         identities = [self._identity(item) for item in items]

@@ -1,4 +1,4 @@
-"""The kinds of text a spec is made of (names, versions, addresses, quantities), each with its rules and sentences."""
+"""The kinds of text a spec is made of: names, versions, addresses, quantities, with their rules."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ NAME_LIMIT = 52
 """A ModelDeployment's name, a dash and ten characters of hash make the name of a Service: 63 at most."""
 
 NAME_RULE = Rule(
-    f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-    f"metadata.name must be at most {NAME_LIMIT} characters, start with a lower-case letter and hold only lower-case "
-    "letters, digits and dashes: the operator adds a dash and a hash of ten characters and names Services by it",
+    f"self.metadata.name.size() <= {NAME_LIMIT} && "
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    f"metadata.name must be at most {NAME_LIMIT} characters, start with a lower-case letter and hold only "
+    "lower-case letters, digits and dashes: the operator adds a dash and a hash of ten characters and "
+    "names Services by it",
     lambda self: re.fullmatch("[a-z]([-a-z0-9]{0,50}[a-z0-9])?", self.metadata.name),
 )
 
@@ -35,7 +37,8 @@ ObjectName = Annotated[
     Field(min_length=1, max_length=253),
     matches(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or digit",
+        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or "
+        "digit",
     ),
 ]
 """DNS-1123 subdomain, the name of most Kubernetes objects."""
@@ -45,8 +48,8 @@ Hostname = Annotated[
     Field(min_length=1, max_length=253),
     matches(
         r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        "must be a lower-case DNS name like digits.example.com, or one with a wildcard as its whole first label, "
-        "like *.example.com; no scheme, port or path",
+        "must be a lower-case DNS name like digits.example.com, or one with a wildcard as its whole first "
+        "label, like *.example.com; no scheme, port or path",
     ),
     Rule(
         "!self.matches('^[0-9.]+$')",
@@ -61,8 +64,8 @@ ModelName = Annotated[
     Field(min_length=1, max_length=128),
     matches(
         "^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        "must hold only letters, digits, dots, dashes and underscores, and start with a letter or digit: it is a folder "
-        "of the model repository and part of the URL",
+        "must hold only letters, digits, dots, dashes and underscores, and start with a letter or digit: "
+        "it is a folder of the model repository and part of the URL",
     ),
 ]
 """Triton's name of a model."""
@@ -94,14 +97,14 @@ SourceUri = Annotated[
     ),
     Rule(
         f"!self.startsWith('pvc://') || self.matches(r'{_PVC}')",
-        "must be pvc://<claim>/<path>: a claim name in lower-case letters, digits, dashes and dots, and a path of "
-        "letters, digits and . _ ~ = @ + : , - without empty parts",
+        "must be pvc://<claim>/<path>: a claim name in lower-case letters, digits, dashes and dots, and a "
+        "path of letters, digits and . _ ~ = @ + : , - without empty parts",
         lambda self: not self.startswith("pvc://") or re.fullmatch(_PVC, self),
     ),
     Rule(
         f"!self.startsWith('s3://') || self.matches(r'{_S3}')",
-        "must be s3://<bucket>/<prefix>: a bucket name of 3 to 63 lower-case letters, digits, dots and dashes, and a "
-        "prefix of letters, digits and . _ ~ = @ + : , - without empty parts",
+        "must be s3://<bucket>/<prefix>: a bucket name of 3 to 63 lower-case letters, digits, dots and "
+        "dashes, and a prefix of letters, digits and . _ ~ = @ + : , - without empty parts",
         lambda self: not self.startswith("s3://") or re.fullmatch(_S3, self),
     ),
     Rule(
@@ -117,8 +120,8 @@ Endpoint = Annotated[
     Field(min_length=1, max_length=512),
     matches(
         r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
-        "must be an http or https URL like https://s3.example.com:9000, without user, password or query (credentials "
-        "belong in the Secret that secretRef names)",
+        "must be an http or https URL like https://s3.example.com:9000, without user, password or query "
+        "(credentials belong in the Secret that secretRef names)",
     ),
 ]
 """The address of an object store."""
@@ -171,5 +174,3 @@ def quantity(text: str) -> Decimal:
         return Decimal(number) * (_UNITS[unit] if unit else 1)
     except (InvalidOperation, KeyError):
         raise ValueError(QUANTITY_SENTENCE) from None
-
-

@@ -40,7 +40,7 @@ class Phase(StrEnum):
 class Verdict(StrEnum):
     """What a guard says."""
 
-    PASS = "Pass"  # noqa: S105 - a verdict, not a secret
+    PASS = "Pass"  # noqa: S105 - a verdict
     BREACH = "Breach"
     NO_DATA = "NoData"
     PROVIDER_DOWN = "ProviderDown"
@@ -67,7 +67,8 @@ class Condition(StatusModel):
     """One standard Kubernetes condition; all of ours are positive."""
 
     type: Word
-    """Which condition: SpecValid, Ready, UpToDate, RouteAccepted, MetricsReachable, GuardsPassing or Progressing."""
+    """Which condition: SpecValid, Ready, UpToDate, RouteAccepted, MetricsReachable, GuardsPassing or
+    Progressing."""
     status: ConditionStatus
     """True, False or Unknown. True is the good state."""
     reason: Word = ""
@@ -217,7 +218,7 @@ def status_to_dict(status: StatusModel) -> dict[str, Any]:
 
 
 def status_from(raw: object) -> ModelDeploymentStatus:
-    """Read a stored status; never raises. Parts that cannot be read (edited by hand, damaged) count as absent."""
+    """Read a stored status; never raises. Parts that cannot be read (hand-edited) count as absent."""
     return read_tolerantly(ModelDeploymentStatus, raw)
 
 
@@ -241,15 +242,15 @@ Place = tuple[int | str, ...]
 
 
 def _existing(data: Any, place: Place) -> Place:
-    """The longest part of the way to ``place`` that exists: a missing required field takes its parent along."""
-    node = data
+    """The part of the way to ``place`` that exists: a missing required field takes its parent along."""
+    node: Any = data
     for depth, part in enumerate(place):
-        if (isinstance(node, dict) and part in node) or (
-            isinstance(node, list) and isinstance(part, int) and part < len(node)
-        ):
-            node = node[part]
-        else:
+        known = (
+            part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
+        )
+        if not known:
             return place[:depth]
+        node = node[part]
     return place
 
 
@@ -261,7 +262,7 @@ def _order(place: Place) -> list[tuple[int, str]]:
 def _remove(data: Any, place: Place) -> None:
     if not place:
         return
-    node = data
+    node: Any = data
     for part in place[:-1]:
         node = node[part]
     del node[place[-1]]

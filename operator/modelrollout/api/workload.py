@@ -10,7 +10,6 @@ from pydantic import Field
 from modelrollout.api.base import SpecModel
 from modelrollout.api.rules import ListKey, Rule, matches
 from modelrollout.api.scalars import (
-    QUANTITY_SENTENCE,
     Endpoint,
     Image,
     ModelName,
@@ -44,7 +43,8 @@ class SecretReference(SpecModel):
     """A Secret of the same namespace."""
 
     name: ObjectName
-    """Name of the Secret. Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, optionally, AWS_SESSION_TOKEN."""
+    """Name of the Secret. Its keys: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, optionally,
+    AWS_SESSION_TOKEN."""
 
 
 class Source(SpecModel):
@@ -55,19 +55,22 @@ class Source(SpecModel):
     read-only, or ``s3://<bucket>/<prefix>``, fetched by an init container. Use a new path for each version: a
     changed content under the same path is no new revision."""
     endpoint: Endpoint | None = None
-    """Address of an S3-compatible store, like ``https://s3.example.com:9000``. Only with s3. Without it: AWS."""
+    """Address of an S3-compatible store, like ``https://s3.example.com:9000``. Only with s3. Without it:
+    AWS."""
     region: Region | None = None
     """Region of the bucket, like ``eu-central-1``. Only with s3. Without it the store's own default."""
     secret_ref: SecretReference | None = None
-    """The Secret that holds the credentials; the pods read it, the operator never does. Only with s3. Without it
-    the bucket is read anonymously."""
+    """The Secret that holds the credentials; the pods read it, the operator never does. Only with s3.
+    Without it the bucket is read anonymously."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && !has(self.secretRef))",
+            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && "
+            "!has(self.secretRef))",
             "endpoint, region and secretRef do something with an s3:// uri only: remove them",
             lambda self: (
-                self.scheme == "s3" or (self.endpoint is None and self.region is None and self.secret_ref is None)
+                self.scheme == "s3"
+                or (self.endpoint is None and self.region is None and self.secret_ref is None)
             ),
         ),
     )
@@ -102,13 +105,13 @@ class Model(SpecModel):
         Field(max_length=16),
         Rule(
             f"self.all(key, key.matches(r'{LINEAGE_KEY}'))",
-            "keys must be 1 to 63 letters, digits, dots, dashes, underscores and slashes, and start and end with a "
-            "letter or digit",
+            "keys must be 1 to 63 letters, digits, dots, dashes, underscores and slashes, and start and "
+            "end with a letter or digit",
             lambda self: all(re.fullmatch(LINEAGE_KEY, key) for key in self),
         ),
     ] = Field(default_factory=dict)
-    """Free text on where the model comes from (commit, data set, training run), kept in the revision. At most 16
-    entries. A changed entry makes a new revision."""
+    """Free text on where the model comes from (commit, data set, training run), kept in the revision. At
+    most 16 entries. A changed entry makes a new revision."""
 
 
 class EnvVar(SpecModel):
@@ -123,8 +126,8 @@ class EnvVar(SpecModel):
         ),
         Rule(
             "!self.startsWith('MODELROLLOUT_') && !self.startsWith('AWS_')",
-            "names that start with MODELROLLOUT_ or AWS_ are reserved: the operator sets the first, and credentials "
-            "belong in the Secret that spec.model.source.secretRef names",
+            "names that start with MODELROLLOUT_ or AWS_ are reserved: the operator sets the first, and "
+            "credentials belong in the Secret that spec.model.source.secretRef names",
             lambda self: not self.startswith(RESERVED_ENV),
         ),
     ]
@@ -139,7 +142,8 @@ Amounts = Annotated[
     Rule(
         "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.startsWith('hugepages-') || "
         "(key.contains('/') && key.size() <= 253))",
-        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like nvidia.com/gpu",
+        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like "
+        "nvidia.com/gpu",
         lambda self: all(
             key in ("cpu", "memory", "ephemeral-storage")
             or key.startswith("hugepages-")
@@ -156,13 +160,15 @@ class Resources(SpecModel):
     requests: Amounts = Field(default_factory=dict)
     """What the scheduler sets aside for each pod, like ``{cpu: 500m, memory: 1Gi}``. At most 16 entries."""
     limits: Amounts = Field(default_factory=dict)
-    """What each pod may use at most, like ``{memory: 2Gi}``. The pool adds its accelerator. At most 16 entries."""
+    """What each pod may use at most, like ``{memory: 2Gi}``. The pool adds its accelerator. At most 16
+    entries."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(key, !(key in self.limits) || "
             "quantity(string(self.requests[key])).compareTo(quantity(string(self.limits[key]))) <= 0)",
-            "a request must not be greater than the limit of the same resource: raise the limit or lower the request",
+            "a request must not be greater than the limit of the same resource: raise the limit or lower "
+            "the request",
             lambda self: all(
                 key not in self.limits or quantity(amount) <= quantity(self.limits[key])
                 for key, amount in self.requests.items()
@@ -175,7 +181,8 @@ class Runtime(SpecModel):
     """How Triton runs in the pods."""
 
     image: Image | None = None
-    """Container image of Triton, best pinned by digest (a moved tag is no new revision). Default: the pool's."""
+    """Container image of Triton, best pinned by digest (a moved tag is no new revision). Default: the
+    pool's."""
     args: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
         Field(max_length=64),
