@@ -107,6 +107,21 @@ class ProbeTarget:
     protocol: str
 
 
+@dataclass(frozen=True)
+class LeaseRecord:
+    """What a Lease says. ``holder`` empty: free. ``duration`` in seconds; ``version`` is the resourceVersion read.
+
+    The times are for people: the clocks of two hosts may differ, so no decision may use them.
+    """
+
+    holder: str
+    duration: float
+    acquired_at: datetime | None = None
+    renewed_at: datetime | None = None
+    transitions: int = 0
+    version: str = ""
+
+
 class Cluster(Protocol):
     """The Kubernetes API, write side. Reads on the hot path come from the cache that the handlers keep."""
 
@@ -162,3 +177,16 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+
+
+class Leases(Protocol):
+    """One Lease of the API server, by which one operator process at a time may write."""
+
+    async def read(self) -> LeaseRecord | None:
+        """Return the record, None where there is none. Raises TransientError, DeniedError."""
+
+    async def create(self, record: LeaseRecord) -> LeaseRecord:
+        """Make the Lease; returns it as stored. Raises ConflictError when another process was first."""
+
+    async def update(self, record: LeaseRecord) -> LeaseRecord:
+        """Replace it; returns it as stored. Raises ConflictError unless ``record.version`` is current."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from modelrollout.api.status import Verdict
@@ -14,14 +14,14 @@ class Workload:
     """The pods of one revision.
 
     ``desired`` is the Deployment's ``spec.replicas`` (None: there is no Deployment), ``ready`` counts pods whose
-    model is ready, ``progress`` is a number that only grows while pods get nearer to ready (scheduled, fetched,
-    started, ready, summed over pods), ``trouble`` is one sentence naming what stops them, if anything does.
+    model is ready, ``progressed_at`` is when a pod last came a step nearer to ready (scheduled, fetched, started
+    for the first time), ``trouble`` is one sentence naming what stops them, if anything does.
     """
 
     revision: str
     desired: int | None = None
     ready: int = 0
-    progress: int = 0
+    progressed_at: datetime | None = None
     trouble: str | None = None
 
 
@@ -118,7 +118,8 @@ class Observed:
     """Everything a decision may look at.
 
     ``problem`` is the sentence that makes the spec unusable here (unknown pool, unknown Prometheus, a query that
-    does not parse), ``foreign`` names an object that has our name and is not ours.
+    does not parse), ``foreign`` names an object that has our name and is not ours, ``denied`` a missing permission.
+    ``settle`` is how long the gateway's proxies may lag behind a confirmed route.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -129,7 +130,7 @@ class Observed:
     problem: str | None = None
     foreign: str | None = None
     denied: str | None = None
-    known_revisions: frozenset[str] = frozenset()
+    settle: timedelta = timedelta(seconds=1)
 
     def workload(self, revision: str | None) -> Workload:
         """The pods of ``revision``; an empty record where there are none."""

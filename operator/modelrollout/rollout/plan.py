@@ -42,7 +42,7 @@ class WorkloadPlan:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """Guards to evaluate every ``interval``: ``since`` is when the arm got its weight, ``step_since`` when this step began.
+    """Guards to evaluate every ``interval``; ``since`` is when the arm got its weight.
 
     ``slot`` is the candidate's place in the route. ``trial`` asks before any weight: only to find queries that can
     never work and providers that are down.

@@ -1,0 +1,138 @@
+"""Dressing a decision: status with conditions, what to write only if it tells people something new, what to retire."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from modelrollout.api.reasons import ConditionType, EventReason
+from modelrollout.api.status import (
+    Condition,
+    ConditionStatus,
+    ModelDeploymentStatus,
+    Phase,
+    RevisionsStatus,
+    TrafficStatus,
+)
+from modelrollout.rollout.conditions import conditions
+from modelrollout.rollout.draft import Draft, guard_statuses, traffic_percent
+from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
+from modelrollout.rollout.situation import Situation
+
+ANNOUNCED = {
+    ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
+    ConditionType.METRICS_REACHABLE: EventReason.METRICS_UNREACHABLE,
+    ConditionType.ROUTE_ACCEPTED: EventReason.ROUTE_REJECTED,
+}
+"""Conditions whose turning False is an event."""
+
+ATTEMPT_PHASES = (
+    Phase.PREPARING,
+    Phase.VERIFYING,
+    Phase.ARMING,
+    Phase.PROGRESSING,
+    Phase.AWAITING_APPROVAL,
+    Phase.PROMOTING,
+    Phase.BAKING,
+    Phase.ROLLING_BACK,
+)
+
+
+def complete(situation: Situation, state: Draft) -> Plan:
+    """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
+    old = situation.status
+    status = _status(situation, state)
+    if _material(status) == _material(old):
+        status = old
+    elif status.rollout is not None and status.rollout.outcome is None and state.phase in ATTEMPT_PHASES:
+        guards = guard_statuses(replace(situation, status=status))
+        status = status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": guards})})
+    fleets = tuple(name for name in dict.fromkeys(state.fleets) if name)
+    return Plan(
+        status=status,
+        create_revision=state.create_revision,
+        workloads=tuple(WorkloadPlan(name, situation.replicas) for name in fleets),
+        retire=_retire(situation, fleets),
+        route=state.route,
+        revision_status=state.revision_status,
+        events=(*state.events, *_announcements(old, status)),
+        gate=state.gate,
+        evaluate=state.evaluate,
+        probe=state.probe,
+        requeue_after=_requeue(situation.now, state.wakes),
+    )
+
+
+def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
+    revisions = RevisionsStatus(
+        desired=situation.desired, stable=state.stable, candidate=state.candidate, last_good=state.last_good
+    )
+    placed = [name for name in dict.fromkeys((state.stable, state.candidate, state.last_good)) if name]
+    if state.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID) and state.stable:
+        placed = [state.stable]
+    traffic = tuple(
+        TrafficStatus(revision=name, slot=situation.slot_of(name), weight=traffic_percent(state, name))
+        for name in placed
+    )
+    rollout = state.rollout
+    if rollout is not None and rollout.outcome is None and state.phase is Phase.ROLLING_BACK:
+        rollout = rollout.model_copy(update={"weight": traffic_percent(state, rollout.revision)})
+    return situation.status.model_copy(
+        update={
+            "observed_generation": situation.deployment.metadata.generation,
+            "phase": state.phase,
+            "message": state.message,
+            "conditions": conditions(situation, state),
+            "revisions": revisions,
+            "traffic": tuple(sorted(traffic, key=lambda entry: entry.slot)),
+            "rollout": rollout,
+            "quarantined": state.quarantined,
+            "history": state.history,
+            "handled_command": _handled(situation, state),
+        }
+    )
+
+
+def _handled(situation: Situation, state: Draft) -> str | None:
+    if state.command_done and situation.command is not None:
+        return situation.command[1]
+    return situation.status.handled_command
+
+
+def _material(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    """The status without what changes at every evaluation."""
+    if status.rollout is None:
+        return status
+    return status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": ()})})
+
+
+def _retire(situation: Situation, fleets: tuple[str, ...]) -> tuple[str, ...]:
+    """Revisions that have pods and shall have none: only once the routes, read back, have no weight on them."""
+    route = situation.observed.route
+    return tuple(
+        name
+        for name, workload in sorted(situation.observed.workloads.items())
+        if workload.desired and name not in fleets and route.weight_of(name) == 0
+    )
+
+
+def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
+    was = {condition.type: condition.status for condition in old.conditions}
+
+    def turned(condition: Condition) -> bool:
+        return condition.status is ConditionStatus.FALSE and was.get(condition.type) is not ConditionStatus.FALSE
+
+    return tuple(
+        EventPlan(reason, condition.message, warning=True)
+        for kind, reason in ANNOUNCED.items()
+        for condition in new.conditions
+        if condition.type == kind and turned(condition)
+    )
+
+
+def _requeue(now: datetime, wakes: tuple[datetime | None, ...]) -> timedelta | None:
+    moments = [moment for moment in wakes if moment is not None]
+    if not moments:
+        return None
+    # Never zero: a decision that asks for now gets the next turn of the queue, not a spinning loop.
+    return max(min(moments) - now, timedelta(milliseconds=10))

@@ -1,0 +1,133 @@
+"""The positive conditions of a ModelDeployment, made from a decision; their texts change only when the state does."""
+
+from __future__ import annotations
+
+from modelrollout.api.reasons import ConditionType
+from modelrollout.api.status import Condition, ConditionStatus, Phase
+from modelrollout.rollout.draft import Draft
+from modelrollout.rollout.situation import Situation
+
+Judged = tuple[ConditionType, bool | None, str, str]
+"""(type, state, reason, message); None keeps what the status says."""
+
+
+def conditions(situation: Situation, state: Draft) -> tuple[Condition, ...]:
+    """All conditions, each with the time of its last change of status."""
+    old = {condition.type: condition for condition in situation.status.conditions}
+    generation = situation.deployment.metadata.generation
+    result = []
+    for kind, truth, reason, message in _judged(situation, state):
+        previous = old.get(kind)
+        if truth is None:
+            if previous is not None:
+                result.append(previous)
+            continue
+        value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
+        same = previous is not None and previous.status is value
+        moment = previous.last_transition_time if previous is not None and same else situation.now
+        result.append(
+            Condition(
+                type=kind,
+                status=value,
+                reason=reason,
+                message=message,
+                observed_generation=generation,
+                last_transition_time=moment,
+            )
+        )
+    return tuple(result)
+
+
+def _judged(situation: Situation, state: Draft) -> tuple[Judged, ...]:
+    return (
+        _spec_valid(state),
+        _ready(situation, state),
+        _up_to_date(situation, state),
+        _route_accepted(situation),
+        _metrics_reachable(state),
+        _guards_passing(state),
+        _progressing(situation, state),
+    )
+
+
+def _spec_valid(state: Draft) -> Judged:
+    if state.invalid:
+        return ConditionType.SPEC_VALID, False, "Unusable", state.invalid
+    return ConditionType.SPEC_VALID, True, "Valid", "the spec can be carried out"
+
+
+def _ready(situation: Situation, state: Draft) -> Judged:
+    if state.stable is None:
+        return ConditionType.READY, False, "NothingServes", "no revision serves yet"
+    ready, wanted = situation.observed.workload(state.stable).ready, situation.replicas
+    if ready >= wanted:
+        return ConditionType.READY, True, "AllPodsReady", f"{state.stable}: all {wanted} pods are ready"
+    if ready:
+        return (
+            ConditionType.READY,
+            True,
+            "SomePodsReady",
+            f"{state.stable}: {ready} of {wanted} pods are ready",
+        )
+    return ConditionType.READY, False, "NoPodsReady", f"{state.stable} has no ready pods"
+
+
+def _up_to_date(situation: Situation, state: Draft) -> Judged:
+    if situation.desired == state.stable:
+        return ConditionType.UP_TO_DATE, True, "DesiredServes", f"{state.stable} is what the spec asks for"
+    serving = state.stable or "nothing"
+    return (
+        ConditionType.UP_TO_DATE,
+        False,
+        str(state.phase),
+        f"the spec asks for {situation.desired}, {serving} serves",
+    )
+
+
+def _route_accepted(situation: Situation) -> Judged:
+    route = situation.observed.route
+    if route.rejection:
+        return ConditionType.ROUTE_ACCEPTED, False, "Rejected", route.rejection
+    if route.backends is not None and route.accepted:
+        return ConditionType.ROUTE_ACCEPTED, True, "Accepted", "the gateway accepted and resolved the routes"
+    return ConditionType.ROUTE_ACCEPTED, None, "", ""
+
+
+def _metrics_reachable(state: Draft) -> Judged:
+    if state.provider_down is None:
+        return ConditionType.METRICS_REACHABLE, None, "", ""
+    if state.provider_down:
+        message = "Prometheus does not answer; the rollout holds its step until it does"
+        return ConditionType.METRICS_REACHABLE, False, "ProviderDown", message
+    return ConditionType.METRICS_REACHABLE, True, "Answering", "Prometheus answers"
+
+
+def _guards_passing(state: Draft) -> Judged:
+    if state.breached is None:
+        return ConditionType.GUARDS_PASSING, None, "", ""
+    if state.breached:
+        return (
+            ConditionType.GUARDS_PASSING,
+            False,
+            "Breach",
+            "a guard is in breach; see status.rollout.guards",
+        )
+    return ConditionType.GUARDS_PASSING, True, "NoBreach", "no guard is in breach"
+
+
+def _progressing(situation: Situation, state: Draft) -> Judged:
+    kind = ConditionType.PROGRESSING
+    obstacle = situation.observed.foreign or situation.observed.denied or state.stuck
+    if obstacle:
+        return kind, False, "Stuck", obstacle
+    match state.phase:
+        case Phase.ROLLED_BACK:
+            return kind, False, "RolledBack", "the spec's revision was rolled back and is quarantined"
+        case Phase.AWAITING_APPROVAL:
+            return kind, False, "AwaitingApproval", "the rollout waits for a person"
+        case Phase.INVALID:
+            return kind, False, "SpecInvalid", "the spec cannot be carried out"
+        case Phase.IDLE:
+            return kind, True, "Complete", "there is nothing to do"
+        case _:
+            return kind, True, "RolloutUnderWay", "a rollout is under way"

@@ -1,0 +1,139 @@
+"""Taking a revision back: the decision, the way of the traffic, and the end of the attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import Outcome, Phase
+from modelrollout.rollout.draft import (
+    QUARANTINE_LIMIT,
+    Draft,
+    closed,
+    draft,
+    event,
+    guard_statuses,
+    probe_request,
+    shares_in,
+)
+from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan
+from modelrollout.rollout.situation import Situation
+
+SUPERSEDED = "Superseded"
+ABORTED = "Aborted"
+ABORT_COMMANDED = "AbortCommanded"
+SPEC_INVALID = "SpecInvalid"
+_OUTCOMES = {
+    SUPERSEDED: Outcome.SUPERSEDED,
+    ABORTED: Outcome.ABORTED,
+    ABORT_COMMANDED: Outcome.ABORTED,
+    SPEC_INVALID: Outcome.ABORTED,
+}
+
+
+def roll_back(situation: Situation, reason: str, message: str, *, kind: EventReason = EventReason.ROLLED_BACK) -> Draft:
+    """Decide to go back, and take the first step of it in the same write.
+
+    From a bake the last good revision becomes stable again. ``reason`` ends up in the status and says whether the
+    revision is quarantined: all are but those superseded, or aborted by a change of the spec.
+    """
+    home = situation.last_good if situation.baking else situation.stable
+    if home is None:
+        raise ValueError("there is no revision to roll back to")
+    revision = situation.attempt.revision
+    attempt = situation.attempt.model_copy(
+        update={
+            "reason": str(reason),
+            "message": message,
+            "step_started_at": situation.now,
+            "waiting_since": None,
+            "guards": guard_statuses(situation),
+        }
+    )
+    revisions = situation.status.revisions.model_copy(update={"stable": home, "candidate": revision, "last_good": None})
+    status = situation.status.model_copy(
+        update={"phase": Phase.ROLLING_BACK, "rollout": attempt, "revisions": revisions}
+    )
+    announced = event(kind, message, warning=kind is EventReason.ROLLED_BACK)
+    return _returning(replace(situation, status=status), (announced,))
+
+
+def returning(situation: Situation) -> Draft:
+    """Go on with a rollback from wherever the routes are."""
+    return _returning(situation, ())
+
+
+def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
+    revision, home = situation.attempt.revision, situation.stable
+    if home is None:
+        return end(situation, _OUTCOMES.get(situation.attempt.reason, Outcome.ROLLED_BACK))
+    attempt = situation.attempt
+    state = replace(
+        draft(situation, Phase.ROLLING_BACK, f"taking {revision} back: {attempt.message}"),
+        fleets=(home, revision),
+        events=events,
+    )
+    route = situation.observed.route
+    back = situation.layout(home, revision, ARMED)
+    final = situation.layout(home)
+    if route.backends is None or situation.written(final):
+        finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
+        return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
+    if route.weight_of(home) <= ARMED:
+        blocked = _not_yet(situation, state, home, revision)
+        if blocked is not None:
+            return blocked
+    if not situation.confirmed(back):
+        lighter = replace(state, route=back, shares=shares_in(back))
+        return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0}))
+    settled_at = (attempt.step_started_at or situation.now) + situation.observed.settle
+    if situation.now < settled_at:
+        return replace(state, route=back, shares=shares_in(back), wakes=(settled_at,))
+    return replace(state, route=final, shares=shares_in(final))
+
+
+def _off(situation: Situation) -> bool:
+    """Whether the weight was read back as gone, so that pods may go too."""
+    return situation.observed.route.backends is None or situation.observed.route.accepted
+
+
+def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Draft | None:
+    """Why the traffic cannot go home in this write: home has no ready pods, or the data plane does not know it."""
+    if situation.observed.workload(home).ready == 0:
+        if situation.observed.workload(revision).ready:
+            message = f"{revision} must go ({state.message}), but {home} has no ready pods yet: it gets them first"
+        else:
+            message = f"frozen: neither {revision} nor {home} has ready pods; bring pods of {home} back"
+        return replace(state, message=message, stuck=message)
+    if situation.observed.route.weight_of(home) == 0:
+        armed = situation.layout(revision, home, ARMED)
+        if not (situation.confirmed(armed) and situation.seen(home)):
+            return replace(state, route=armed, probe=probe_request(situation, home))
+    return None
+
+
+def end(situation: Situation, outcome: Outcome, reason: str = "", message: str = "") -> Draft:
+    """The attempt is over and its revision has no weight: quarantine it or not, and give its pods back."""
+    attempt = situation.attempt
+    reason, message = reason or attempt.reason, message or attempt.message
+    quarantine = outcome is Outcome.ROLLED_BACK or reason == ABORT_COMMANDED
+    stable = situation.stable
+    phase = Phase.ROLLED_BACK if quarantine else Phase.IDLE
+    serving = f"{stable} serves all traffic" if stable else "nothing serves"
+    summary = f"{attempt.revision} was taken back ({message}); {serving}" if quarantine else serving
+    state = draft(situation, phase, summary)
+    ended, history, record = closed(situation, state, outcome, reason, message)
+    names = tuple(name for name in state.quarantined if name != attempt.revision)
+    return replace(
+        state,
+        candidate=None,
+        last_good=None,
+        rollout=ended,
+        history=history,
+        revision_status=record,
+        quarantined=(attempt.revision, *names)[:QUARANTINE_LIMIT] if quarantine else state.quarantined,
+        fleets=(stable,) if stable else (),
+        route=situation.layout(stable) if stable else None,
+        shares={stable: WHOLE} if stable else {},
+        wakes=(situation.now,),
+    )
