@@ -1,0 +1,110 @@
+"""Take the cluster down: end and remove exactly what `up` made, and say what that was."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from localcluster import before, buildah, firewall, layout, processes, settings
+from localcluster.host import unmount_below
+from localcluster.progress import part, say
+from localcluster.shell import run
+
+# The order matters: who would start things again goes first, who holds containers last.
+_FIRST = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+
+
+def _end_processes() -> int:
+    ended = 0
+    for names in (_FIRST, None):
+        pids = [
+            pid
+            for pid, comm in processes.ours().items()
+            if (comm in {name[:15] for name in names} if names else not comm.startswith("containerd"))
+        ]
+        processes.stop(pids, grace=5)
+        ended += len(pids)
+    return ended
+
+
+def _end_containers() -> int:
+    """Kill what runs in the pods' cgroups, then the shims and containerd."""
+    mine = set(before.kubepods()) - set(before.recorded()["cgroups"])
+    pids = set()
+    for top in mine:
+        for listed in Path(top).rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                pids |= {int(pid) for pid in listed.read_text().split()}
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    rest = list(processes.ours())
+    processes.stop(rest, grace=3)
+    return len(pids | set(rest))
+
+
+def _remove_cgroups() -> int:
+    gone = 0
+    for top in set(before.kubepods()) - set(before.recorded()["cgroups"]):
+        folders = [*sorted((one for one in Path(top).rglob("*") if one.is_dir()), reverse=True), Path(top)]
+        for folder in folders:
+            for _ in range(50):
+                try:
+                    folder.rmdir()
+                    gone += 1
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.05)
+    return gone
+
+
+def _remove_links() -> int:
+    gone = 0
+    if run(["ip", "link", "show", settings.BRIDGE], check=False).returncode == 0:
+        members = run(["ip", "-o", "link", "show", "master", settings.BRIDGE]).stdout.splitlines()
+        for line in members:
+            name = line.split(": ")[1].split("@")[0]
+            gone += run(["ip", "link", "del", name], check=False).returncode == 0
+        gone += run(["ip", "link", "del", settings.BRIDGE], check=False).returncode == 0
+    return gone
+
+
+def _remove_files() -> None:
+    for cached in Path("/var/lib/cni").rglob(f"{settings.CNI_NETWORK}-*"):
+        cached.unlink(missing_ok=True)
+    logs = Path("/var/log/containers")
+    if logs.is_dir():
+        for link in logs.iterdir():
+            if link.is_symlink() and str(link.readlink()).startswith(str(layout.STATE)):
+                link.unlink()
+        with contextlib.suppress(OSError):
+            logs.rmdir()
+    for file in (layout.KUBECONFIG, layout.CLUSTER_JSON, layout.IMAGES_JSON):
+        file.unlink(missing_ok=True)
+    for folder in (layout.STATE, layout.RUN):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def down() -> None:
+    """Remove everything, in an order in which nothing comes back."""
+    if not layout.RUN.exists() and not layout.STATE.exists() and not processes.ours():
+        say("there is no local cluster: nothing to remove")
+        return
+    with part("take the cluster down"):
+        ended = _end_processes() + _end_containers()
+        places = unmount_below(layout.RUN) + unmount_below(layout.STATE)
+        buildah.clear()
+        groups = _remove_cgroups()
+        links = _remove_links()
+        rules = firewall.remove()
+        settings_back = before.restore_sysctls()
+        _remove_files()
+    say(
+        f"removed: {ended} processes, {places} mounts, {links} interfaces, {rules} firewall rules and chains, "
+        f"{groups} cgroups; restored {len(settings_back)} kernel settings; removed {layout.KUBECONFIG}"
+    )
+    say(f"kept: logs in {layout.LOGS}, builds in {layout.cache()}")
