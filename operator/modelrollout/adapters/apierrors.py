@@ -127,9 +127,7 @@ def _not_found(call: Call, failure: Failure) -> PortError:
     if failure.reason == "NotFound" and _details(failure.status).get("name"):
         return ConflictError(f"{call.what}: not there any more: {one_line(failure.text)}")
     # Plain text instead of a Status: the path itself is unknown, so the kind is not served.
-    return TransientError(
-        f"{call.what}: the API server does not know {call.kind}: is its CRD installed?", 5.0
-    )
+    return TransientError(f"{call.what}: the API server does not know {call.kind}: is its CRD installed?", 5.0)
 
 
 def _details(status: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -175,9 +175,7 @@ class ApiServer:
         )
         sent.window_left()
         # asyncio.timeout above is the one deadline; the library's default of five minutes is switched off.
-        response = await client.call_api(
-            method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=None)
-        )
+        response = await client.call_api(method, url, headers, body, _request_timeout=aiohttp.ClientTimeout(total=None))
         data = await response.read()
         self._observe(sent.call.verb, sent.call.kind, str(response.status))
         if not 200 <= response.status <= 299:
