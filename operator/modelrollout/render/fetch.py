@@ -60,9 +60,7 @@ def _claim(source: Source) -> Repository:
     return Repository(volume=volume, mount=mount, init_containers=[])
 
 
-def _fetched(
-    revision: Revision, source: Source, made_with: Materials, security: dict[str, Any]
-) -> Repository:
+def _fetched(revision: Revision, source: Source, made_with: Materials, security: dict[str, Any]) -> Repository:
     if made_with.operator_image is None:
         raise ValueError("s3 sources need operatorImage in the settings")
     storage = made_with.pool.model_storage

@@ -120,9 +120,7 @@ def model_revision(deployment: ModelDeployment, name: str) -> Manifest:
     return body
 
 
-def materials(
-    revision: Revision, settings: Settings, live: Mapping[str, Any] | None = None
-) -> Materials | None:
+def materials(revision: Revision, settings: Settings, live: Mapping[str, Any] | None = None) -> Materials | None:
     """What the pods of ``revision`` are made with: as its live Deployment says, else as the settings say now.
 
     None where there is no such Deployment and the settings do not know the pool.

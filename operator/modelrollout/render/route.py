@@ -58,9 +58,7 @@ def grpc_route(deployment: ModelDeployment, plan: RoutePlan) -> Manifest:
     return _route(GRPC_ROUTE, deployment, list(part.hostnames), _rules(plan, names.GRPC_PORT, rule))
 
 
-def _route(
-    kind: str, deployment: ModelDeployment, hostnames: list[str], rules: list[dict[str, Any]]
-) -> Manifest:
+def _route(kind: str, deployment: ModelDeployment, hostnames: list[str], rules: list[dict[str, Any]]) -> Manifest:
     metadata = deployment.metadata
     body = names.child(
         ROUTE_API,

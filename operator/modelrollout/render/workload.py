@@ -20,9 +20,7 @@ def deployment(revision: Revision, replicas: int, made_with: Materials) -> Manif
 
     Raises ValueError where neither revision nor pool names an image (see ``settings_problem``).
     """
-    body = names.child(
-        "apps/v1", "Deployment", revision.name, revision.namespace, revision.labels, revision.owner
-    )
+    body = names.child("apps/v1", "Deployment", revision.name, revision.namespace, revision.labels, revision.owner)
     body["metadata"]["annotations"] = {MADE_WITH: made_with.to_annotation()}
     body["spec"] = {
         "replicas": replicas,
@@ -74,8 +72,7 @@ def pod(revision: Revision, made_with: Materials) -> dict[str, Any]:
         "initContainers": repository.init_containers,
         "nodeSelector": dict(pool.node_selector),
         "tolerations": [
-            toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
-            for toleration in pool.tolerations
+            toleration.model_dump(mode="json", by_alias=True, exclude_none=True) for toleration in pool.tolerations
         ],
         "imagePullSecrets": [{"name": name} for name in pool.image_pull_secrets],
         "runtimeClassName": pool.runtime_class_name,
@@ -107,11 +104,8 @@ def _server(revision: Revision, made_with: Materials, repository_mount: dict[str
         # Loading has no limit of its own here: how long a model may take is spec.rollout.progressDeadline.
         "startupProbe": _probe(ready, period=2, timeout=5, failures=21600),
         "readinessProbe": _probe(ready, period=5, timeout=4, failures=3),
-        "livenessProbe": _probe(
-            {"path": "/v2/health/live", "port": "http"}, period=10, timeout=5, failures=6
-        ),
-        # A pod that ends still gets requests until the gateway has learnt of it: serve on, then stop.
-        "lifecycle": {"preStop": {"sleep": {"seconds": made_with.drain_seconds}}},
+        "livenessProbe": _probe({"path": "/v2/health/live", "port": "http"}, period=10, timeout=5, failures=6),
+        **_drain(made_with.drain_seconds),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             repository_mount,
@@ -119,6 +113,11 @@ def _server(revision: Revision, made_with: Materials, repository_mount: dict[str
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         ],
     }
+
+
+def _drain(seconds: int) -> dict[str, Any]:
+    # A pod that ends still gets requests until the gateway has learnt of it: serve on, then stop.
+    return {"lifecycle": {"preStop": {"sleep": {"seconds": seconds}}}} if seconds else {}
 
 
 def _arguments(made_with: Materials) -> list[str]:
@@ -151,9 +150,7 @@ def _resources(revision: Revision, made_with: Materials) -> dict[str, Any]:
     if made_with.pool.accelerator is not None:
         limits.setdefault(made_with.pool.accelerator.resource, str(made_with.pool.accelerator.count))
     merged = {"requests": requests, "limits": limits}
-    return {
-        key: {name: str(amount) for name, amount in value.items()} for key, value in merged.items() if value
-    }
+    return {key: {name: str(amount) for name, amount in value.items()} for key, value in merged.items() if value}
 
 
 def _container_security() -> dict[str, Any]:
