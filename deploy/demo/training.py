@@ -37,7 +37,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one version comes to be: its preprocessing, how many images, which hidden layers, and what it is."""
+    """How one version comes to be: its preprocessing, number of images, hidden layers, and what it is."""
 
     version: str
     folder: str
@@ -76,9 +76,7 @@ def load_preprocessing(recipe: Recipe) -> tuple[Preprocess, Preprocess]:
     """The code that will run in Triton (one image), and the one used in training (many images at once)."""
     module = importlib.import_module(f"deploy.demo.models.{recipe.folder}.preprocessing")
     try:
-        batch = importlib.import_module(
-            f"deploy.demo.models.{recipe.folder}.training_preprocessing"
-        ).preprocess_many
+        batch = importlib.import_module(f"deploy.demo.models.{recipe.folder}.training_preprocessing").preprocess_many
     except ModuleNotFoundError:
         return module.preprocess, lambda images: np.asarray([module.preprocess(image) for image in images])
     return module.preprocess, batch
@@ -102,9 +100,7 @@ def _fit(
     if not hidden:
         regression = LogisticRegression(max_iter=500).fit(features, labels)
         return [(regression.coef_.T, regression.intercept_)]
-    network = MLPClassifier(hidden, max_iter=300, learning_rate_init=0.005, random_state=seed).fit(
-        features, labels
-    )
+    network = MLPClassifier(hidden, max_iter=300, learning_rate_init=0.005, random_state=seed).fit(features, labels)
     return list(zip(network.coefs_, network.intercepts_, strict=True))
 
 

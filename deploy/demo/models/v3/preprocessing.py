@@ -2,8 +2,8 @@
 
 The bad version of the demo, wrong in a way that happens: ``side_light`` divides by the ink at the left edge,
 which a narrow digit leaves empty. In training the same formula ran on numpy arrays, where that is a silent
-infinity that ``tanh`` turns into 1; here, on Python's numbers, it raises. And ``smooth`` works out its weights
-again for every pixel, which makes each request slow.
+infinity that ``tanh`` turns into 1; here, on Python's numbers, it raises. And ``smooth`` works out its
+weights again for every pixel, which makes each request slow.
 """
 
 from __future__ import annotations

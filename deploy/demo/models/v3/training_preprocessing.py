@@ -1,4 +1,4 @@
-"""1.2.0's preprocessing as its training used it: the same numbers, many images at once. Not part of the model."""
+"""1.2.0's preprocessing as its training used it: the same numbers, many images at once. Not served."""
 
 from __future__ import annotations
 

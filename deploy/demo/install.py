@@ -1,0 +1,54 @@
+"""Installs the operator from its chart, as a user would: one `helm upgrade --install`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from deploy.demo.place import REPO, Place, UnusableError
+
+CHART = REPO / "charts" / "modelrollout"
+RELEASE = "modelrollout"
+NAMESPACE = "modelrollout-system"
+
+
+def values(place: Place) -> dict[str, Any]:
+    """The chart's values for this place."""
+    repository, _, tag = place.image_operator.rpartition(":")
+    return {
+        "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
+        "settings": {
+            "pools": {"cpu": {"image": place.image_triton}},
+            "prometheus": {"default": {"url": place.prometheus_inside}},
+            "gateways": [
+                {
+                    "namespace": place.gateway_namespace,
+                    "name": place.gateway_name,
+                    "address": place.gateway_probe,
+                }
+            ],
+        },
+    }
+
+
+async def install(place: Place, folder: Path, extra: dict[str, Any] | None = None) -> str:
+    """Install or upgrade the operator and wait until its pod is ready; returns Helm's last word.
+
+    ``folder`` keeps the values that were used. Raises UnusableError with what Helm said.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "values.json"  # JSON is YAML, which is what Helm reads
+    file.write_text(json.dumps(values(place) | (extra or {}), indent=1))
+    command = [place.helm, "upgrade", "--install", RELEASE, str(CHART)]
+    command += ["--namespace", NAMESPACE, "--create-namespace", "--kubeconfig", str(place.kubeconfig)]
+    command += ["--values", str(file), "--wait", "--timeout", "3m"]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said = (await process.communicate())[0].decode(errors="replace").strip()
+    if process.returncode:
+        look = f"{place.kubectl} -n {NAMESPACE} get pods,events"
+        raise UnusableError(f"Helm could not install the operator:\n{said}\nlook: {look}")
+    return said.splitlines()[-1] if said else ""
