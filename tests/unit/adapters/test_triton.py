@@ -1,0 +1,227 @@
+"""The warm-up against a real gRPC server that speaks Triton's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from modelrollout.adapters.triton import TritonModelServer, WarmLimits
+from modelrollout.ports import WarmReport, WarmTarget
+
+QUICK = WarmLimits(seconds=5.0, poll_seconds=0.01)
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """One model; ``verdicts`` are the statuses of its answers to inferences, the last one for good."""
+
+    inputs: list[tuple[str, str, list[int]]] = field(default_factory=lambda: [("x", "FP32", [-1, 4])])
+    versions: list[str] = field(default_factory=lambda: ["1"])
+    decoupled: bool = False
+    sequence: bool = False
+    optional: set[str] = field(default_factory=set)
+    ready_after: int = 0
+    verdicts: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    hang: bool = False
+    asked: list[Any] = field(default_factory=list)
+    looks: int = 0
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.looks += 1
+        return service_pb2.ModelReadyResponse(ready=self.looks > self.ready_after)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.name != "digits":
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.name}")
+        tensors = [
+            service_pb2.ModelMetadataResponse.TensorMetadata(name=name, datatype=kind, shape=shape)
+            for name, kind, shape in self.inputs
+        ]
+        return service_pb2.ModelMetadataResponse(name="digits", versions=self.versions, inputs=tensors)
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+        config = model_config_pb2.ModelConfig(name="digits")
+        config.model_transaction_policy.decoupled = self.decoupled
+        if self.sequence:
+            config.sequence_batching.max_sequence_idle_microseconds = 1
+        for name, _, _ in self.inputs:
+            config.input.add(name=name, optional=name in self.optional)
+        return service_pb2.ModelConfigResponse(config=config)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked.append(request)
+        if self.hang:
+            await asyncio.Event().wait()
+        if self.verdicts:
+            code, text = self.verdicts.pop(0) if len(self.verdicts) > 1 else self.verdicts[0]
+            if code is not grpc.StatusCode.OK:
+                await context.abort(code, text)
+        return service_pb2.ModelInferResponse(model_name="digits")
+
+
+@asynccontextmanager
+async def serving(triton: FakeTriton) -> AsyncIterator[WarmTarget]:
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield WarmTarget("digits-0", "127.0.0.1", port, "digits")
+    finally:
+        await server.stop(None)
+
+
+def timer(*latencies: float) -> Any:
+    """A stop-watch that shows these latencies one by one, the last for good."""
+
+    def ticks() -> Iterator[float]:
+        now = 0.0
+        rest = list(latencies)
+        while True:
+            yield now
+            now += rest.pop(0) if len(rest) > 1 else rest[0]
+            yield now
+
+    clock = ticks()
+    return lambda: next(clock)
+
+
+async def warm(triton: FakeTriton, limits: WarmLimits = QUICK, stopwatch: Any = None) -> WarmReport:
+    async with serving(triton) as target:
+        return await TritonModelServer(limits, stopwatch or timer(0.01)).warm(target)
+
+
+async def test_steady_latency_passes_after_two_windows() -> None:
+    triton = FakeTriton(versions=["9", "10", "2"])
+    report = await warm(triton)
+    assert report.passed, report.message
+    assert len(report.latencies) == 10
+    assert report.pod == "digits-0"
+    assert "version 10: 10 inferences" in report.message
+    assert {(request.model_version, request.id) for request in triton.asked} == {("10", "modelrollout-warm")}
+    assert list(triton.asked[0].inputs[0].shape) == [1, 4]
+    assert triton.asked[0].raw_input_contents[0] == b"\x00" * 16
+
+
+async def test_falling_latency_is_waited_for() -> None:
+    report = await warm(FakeTriton(), stopwatch=timer(2.0, 1.8, 1.5, 1.2, 1.0, 0.8, 0.6, 0.4, 0.3, 0.2, 0.1))
+    assert report.passed
+    assert 15 <= len(report.latencies) <= 20
+    assert "now 100.0 ms" in report.message
+
+
+async def test_latency_that_never_settles_is_bounded_and_said() -> None:
+    report = await warm(FakeTriton(), stopwatch=timer(*[1.1**number for number in range(60)]))
+    assert report.passed
+    assert len(report.latencies) == 50
+    assert "not settled" in report.message
+
+
+@pytest.mark.parametrize(
+    "datatype",
+    "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 FP16 FP32 FP64 BF16 BYTES".split(),
+)
+async def test_inputs_of_every_type(datatype: str) -> None:
+    triton = FakeTriton(inputs=[("a", datatype, [-1, 3, -1]), ("b", "INT64", [1])])
+    report = await warm(triton)
+    assert report.passed, report.message
+    assert [(list(each.shape), each.datatype) for each in triton.asked[0].inputs] == [
+        ([1, 3, 1], datatype),
+        ([1], "INT64"),
+    ]
+
+
+async def test_optional_inputs_are_left_out() -> None:
+    triton = FakeTriton(inputs=[("a", "FP32", [1]), ("b", "FP32", [1])], optional={"b"})
+    assert (await warm(triton)).passed
+    assert [each.name for each in triton.asked[0].inputs] == ["a"]
+
+
+async def test_another_input_is_tried_when_zeros_break_the_model() -> None:
+    triton = FakeTriton(verdicts=[(grpc.StatusCode.INTERNAL, "division by zero"), (grpc.StatusCode.OK, "")])
+    report = await warm(triton)
+    assert report.passed, report.message
+    assert triton.asked[0].raw_input_contents != triton.asked[1].raw_input_contents
+    assert triton.asked[1].raw_input_contents == triton.asked[2].raw_input_contents
+
+
+async def test_a_model_that_refuses_our_input_answers() -> None:
+    report = await warm(FakeTriton(verdicts=[(grpc.StatusCode.INVALID_ARGUMENT, "not\na picture\x07")]))
+    assert report.passed
+    assert "takes no made-up input (not a picture)" in report.message
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN])
+async def test_a_model_that_breaks_on_every_input_fails_with_its_sentence(code: grpc.StatusCode) -> None:
+    report = await warm(FakeTriton(verdicts=[(code, "no module named sklearn")]))
+    assert not report.passed
+    assert f"{code.name}: no module named sklearn" in report.message
+    assert "\n" not in report.message
+
+
+async def test_a_model_that_breaks_after_a_while_fails() -> None:
+    good, bad = (grpc.StatusCode.OK, ""), (grpc.StatusCode.INTERNAL, "out of memory")
+    report = await warm(FakeTriton(verdicts=[good, good, good, bad]))
+    assert not report.passed
+    assert "out of memory" in report.message
+    assert len(report.latencies) == 3
+
+
+async def test_a_model_that_loads_is_waited_for() -> None:
+    triton = FakeTriton(ready_after=3)
+    assert (await warm(triton)).passed
+    assert triton.looks >= 4
+
+
+async def test_a_model_that_never_loads_fails_in_time() -> None:
+    report = await warm(FakeTriton(ready_after=10**9), WarmLimits(seconds=0.3, poll_seconds=0.01))
+    assert not report.passed
+    assert "no answer within 0.3 s" in report.message
+
+
+async def test_a_model_that_hangs_fails_in_time() -> None:
+    report = await warm(FakeTriton(hang=True), WarmLimits(seconds=0.5, poll_seconds=0.01))
+    assert not report.passed
+    assert report.latencies == ()
+
+
+@pytest.mark.parametrize(("flags", "word"), [({"decoupled": True}, "decoupled"), ({"sequence": True}, "sequences")])
+async def test_models_that_need_a_dialogue_are_only_asked_for_readiness(flags: dict[str, bool], word: str) -> None:
+    triton = FakeTriton(**flags)  # type: ignore[arg-type]
+    report = await warm(triton)
+    assert report.passed
+    assert word in report.message
+    assert triton.asked == []
+
+
+async def test_an_input_too_large_to_make_up_is_not_sent() -> None:
+    triton = FakeTriton(inputs=[("x", "FP64", [-1, 4096, 4096])])
+    report = await warm(triton)
+    assert report.passed
+    assert "too large" in report.message
+    assert triton.asked == []
+
+
+async def test_an_unknown_model_fails_with_the_servers_sentence() -> None:
+    async with serving(FakeTriton()) as target:
+        other = WarmTarget(target.pod, target.address, target.port, "letters")
+        report = await TritonModelServer(QUICK, timer(0.01)).warm(other)
+    assert not report.passed
+    assert "no model letters" in report.message
+
+
+async def test_nobody_listens() -> None:
+    limits = WarmLimits(seconds=0.5, poll_seconds=0.01)
+    report = await TritonModelServer(limits, timer(0.01)).warm(WarmTarget("p", "127.0.0.1", 9, "digits"))
+    assert not report.passed
