@@ -1,6 +1,8 @@
 """What runs in the cluster for the operator's sake: Envoy Gateway with one Gateway, Prometheus, object store."""
 
+import re
 import shutil
+from pathlib import Path
 from string import Template
 
 from localcluster import gobuild, kubectl, layout, settings
@@ -32,8 +34,9 @@ def ensure(refs: dict[str, str]) -> None:
         "Prometheus": (lambda: _available("monitoring", "prometheus"), _SECONDS),
         "gateway": (gateway_programmed, _SECONDS),
     }.items():
+        hint = f"Look with: kubectl --kubeconfig {layout.KUBECONFIG} get pods -A"
         with part(f"wait for {name}"):
-            wait_for(f"{name} ready", ready, seconds, f"Look with: kubectl --kubeconfig {layout.KUBECONFIG} get pods -A")
+            wait_for(f"{name} ready", ready, seconds, hint)
 
 
 def _install_gateway(refs: dict[str, str]) -> None:
@@ -45,6 +48,8 @@ def _install_gateway(refs: dict[str, str]) -> None:
     template = Template((chart / "values.tmpl.yaml").read_text())
     values = template.safe_substitute(GatewayImage=refs["gateway"], GatewayImagePullPolicy="IfNotPresent")
     (chart / "values.yaml").write_text(values)
+    _probe_sooner(chart / "templates" / "envoy-gateway-deployment.yaml")
+    _forget_killed_install()
     shutdown = "config.envoyGateway.provider.kubernetes.shutdownManager.image"
     kubectl.helm(
         "upgrade", "--install", "eg", chart, "--namespace", _SYSTEM, "--create-namespace", "--skip-crds",
@@ -52,6 +57,18 @@ def _install_gateway(refs: dict[str, str]) -> None:
         "--set", "deployment.envoyGateway.resources.requests.cpu=10m",
     )  # fmt: skip
     kubectl.apply_manifest("gateway.yaml", envoy_image=refs["envoy"], node_port=str(settings.GATEWAY_PORT))
+
+
+def _forget_killed_install() -> None:
+    """Drop Helm's record of an install that was killed half way: it would refuse every later one."""
+    pending = "owner=helm,name=eg,status in (pending-install,pending-upgrade,pending-rollback)"
+    kubectl.ask("delete", "secret", "-n", _SYSTEM, "-l", pending)
+
+
+def _probe_sooner(template: Path) -> None:
+    """Ask each second whether the control plane is ready: the chart's first answer comes after 5 to 15 s."""
+    text = template.read_text()
+    template.write_text(re.sub(r"initialDelaySeconds: 5\n(\s+)periodSeconds: 10", r"periodSeconds: 1", text))
 
 
 def _available(namespace: str, name: str) -> bool:

@@ -30,12 +30,28 @@ _SYSCTLS = {
 }
 
 
+# made by shims, CNI and kubelet whatever they are told; the deepest first
+_STRAYS = (
+    "/run/containerd/s",
+    "/run/containerd",
+    "/etc/cni/net.d",
+    "/etc/cni",
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/usr/libexec/kubernetes",
+)
+
+
 class Before(TypedDict):
     """The record: kernel settings, firewall tables and cgroups that were there."""
 
     sysctls: dict[str, str]
     tables: list[str]
     cgroups: list[str]
+    folders: list[str]
 
 
 def _file(name: str) -> Path:
@@ -54,12 +70,17 @@ def kubepods() -> list[str]:
     return [str(one) for pattern in ("kubepods", "*/kubepods") for one in root.glob(pattern)]
 
 
+def strays() -> list[str]:
+    """Return which of the folders exist that runtimes make at fixed places."""
+    return [one for one in _STRAYS if Path(one).exists()]
+
+
 def record() -> None:
     """Write the state down once; a second `up` must not record the cluster's own changes."""
     if layout.BEFORE.exists():
         return
     kept = {name: _file(name).read_text().strip() for name in _SYSCTLS if _file(name).exists()}
-    before = Before(sysctls=kept, tables=tables(), cgroups=kubepods())
+    before = Before(sysctls=kept, tables=tables(), cgroups=kubepods(), folders=strays())
     write_atomically(layout.BEFORE, json.dumps(before, indent=1))
 
 
@@ -68,7 +89,7 @@ def recorded() -> Before:
     try:
         before: Before = json.loads(layout.BEFORE.read_text())
     except (OSError, ValueError):
-        return Before(sysctls={}, tables=[], cgroups=[])
+        return Before(sysctls={}, tables=[], cgroups=[], folders=[])
     return before
 
 

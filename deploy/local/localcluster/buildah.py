@@ -23,7 +23,7 @@ def _root() -> Path:
 
 
 def _buildah(*words: str | Path, check: bool = True) -> str:
-    where = ["--root", _root(), "--runroot", _RUNROOT, "--storage-driver", "overlay"]
+    where: list[str | Path] = ["--root", _root(), "--runroot", _RUNROOT, "--storage-driver", "overlay"]
     return run(["buildah", *where, *words], check=check).stdout
 
 
@@ -61,10 +61,8 @@ def build(
     """Build one image: the files are its context (and /build while it runs), the wheels are at /wheels."""
     with tempfile.TemporaryDirectory(prefix="context-", dir=layout.cache()) as context:
         build_folder, wheel_folder = Path(context, "build"), Path(context, "wheels")
-        for folder, sources in (
-            (build_folder, list(files)),
-            (wheel_folder, [one for folder in wheel_folders for one in folder.glob("*.whl")]),
-        ):
+        wheels = [wheel for folder in wheel_folders for wheel in folder.glob("*.whl")]
+        for folder, sources in ((build_folder, list(files)), (wheel_folder, wheels)):
             folder.mkdir()
             for source in sources:
                 _place(source, folder / source.name)
@@ -77,8 +75,8 @@ def build(
 
 
 def archive(ref: str, target: Path) -> None:
-    """Write an image as an OCI archive, uncompressed: it is read once, on this machine."""
-    _buildah("push", "--disable-compression", ref, f"oci-archive:{target}:{ref}")
+    """Write an image as a Docker archive: the one form that buildah leaves uncompressed, three times as fast."""
+    _buildah("push", ref, f"docker-archive:{target}:{ref}")
 
 
 def _place(source: Path, target: Path) -> None:

@@ -63,7 +63,9 @@ def _addresses(refs: dict[str, str]) -> dict[str, object]:
     }
 
 
-def _build_all(pool: ThreadPoolExecutor) -> dict[str, Future[tuple[str, Path]]]:
+def _build_all(
+    pool: ThreadPoolExecutor, names: tuple[str, ...]
+) -> tuple[Future[Path], dict[str, Future[tuple[str, Path]]]]:
     """Start all builds: compiling in one lane, downloads and the base in the other."""
     compiled = pool.submit(gobuild.binaries)
     grounds = pool.submit(base.rootfs)
@@ -72,7 +74,7 @@ def _build_all(pool: ThreadPoolExecutor) -> dict[str, Future[tuple[str, Path]]]:
         (compiled if name in images.FROM_GO else grounds).result()
         return images.archive(name)
 
-    return {name: pool.submit(build, name) for name in images.OF_THE_CLUSTER}
+    return compiled, {name: pool.submit(build, name) for name in names}
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -85,32 +87,37 @@ def _up(arguments: argparse.Namespace) -> int:
             say("the cluster is up and healthy")
         else:
             preflight.check(fresh=not processes.ours())
-            _bring_up()
+            _bring_up(images.OF_THE_CLUSTER + (() if arguments.without_project else images.OF_THE_PROJECT))
         if not arguments.without_project:
             _project_images()
     _say_how()
     return 0
 
 
-def _bring_up() -> None:
+def _bring_up(names: tuple[str, ...]) -> None:
     packages.install_packages()
     with ThreadPoolExecutor(4) as pool:
-        built = _build_all(pool)
-        programs = gobuild.binaries()
+        compiled, built = _build_all(pool, names)
+        programs = compiled.result()
         pause = built["pause"].result()
         lock.take()
         network.ensure()
         containerd.ensure(pause[0])
         with ThreadPoolExecutor(1) as importer:
-            brought = [importer.submit(lambda one=one: containerd.bring(*one.result())) for one in built.values()]
+            brought = {name: importer.submit(_bring, one) for name, one in built.items()}
             controlplane.ensure(programs)
             node.ensure(programs)
-            refs = {name: one.result()[0] for name, one in built.items()}
-            for one in brought:
-                one.result()
+            refs = {name: brought[name].result() for name in images.OF_THE_CLUSTER}
             addons.ensure(refs)
+            refs = {name: one.result() for name, one in brought.items()}
     containerd.write_images(refs)
     _write_addresses()
+
+
+def _bring(built: Future[tuple[str, Path]]) -> str:
+    ref, archive = built.result()
+    containerd.bring(ref, archive)
+    return ref
 
 
 def _project_images() -> dict[str, str]:

@@ -41,6 +41,7 @@ disabled_plugins = [
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
+      Root = "{runc}"
 """
 
 
@@ -57,15 +58,14 @@ def ensure(pause_ref: str) -> None:
             state=layout.CONTAINERD_STATE,
             socket=layout.CONTAINERD_SOCKET,
             pause=pause_ref,
+            runc=layout.RUN / "runc",
             cni=layout.CONFIG / "cni",
         ),
     )
     with part("containerd"):
         program = shutil.which("containerd") or "/usr/bin/containerd"
         processes.ensure("containerd", [program, "--config", layout.CONFIG / "containerd.toml"])
-        wait_for(
-            "containerd answering", _answers, 30, f"See {processes.log_file('containerd')}"
-        )
+        wait_for("containerd answering", _answers, 30, f"See {processes.log_file('containerd')}")
 
 
 def _answers() -> bool:

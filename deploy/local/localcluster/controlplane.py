@@ -94,7 +94,8 @@ def _ensure_controllers(programs: Path) -> None:
         f"--kubeconfig={pki.kubeconfig('controller-manager')}", "--use-service-account-credentials",
         f"--root-ca-file={keys}/ca.crt", f"--service-account-private-key-file={keys}/sa.key",
         f"--cluster-signing-cert-file={keys}/ca.crt", f"--cluster-signing-key-file={keys}/ca.key",
-        f"--service-cluster-ip-range={settings.SERVICE_CIDR}", "--v=1",
+        f"--service-cluster-ip-range={settings.SERVICE_CIDR}",
+        f"--flex-volume-plugin-dir={layout.STATE}/volume-plugins", "--v=1",
     ])  # fmt: skip
     processes.ensure("kube-scheduler", [
         programs / "kube-scheduler", "--bind-address=127.0.0.1", f"--secure-port={settings.SCHEDULER_PORT}",

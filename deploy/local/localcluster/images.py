@@ -16,7 +16,7 @@ from localcluster.progress import part
 from localcluster.shell import run
 from localcluster.wheels import wheels
 
-_LAYOUT = "layout 3"
+_LAYOUT = "layout 4"
 
 
 @dataclass(frozen=True)

@@ -103,5 +103,3 @@ def _proxy_config() -> Path:
     target = layout.CONFIG / "kube-proxy.json"
     write_atomically(target, json.dumps(config, indent=1))
     return target
-
-

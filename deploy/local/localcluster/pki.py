@@ -14,12 +14,15 @@ _DAYS = "3650"
 _CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 _CONFIG = "[req]\ndistinguished_name=dn\n[dn]\n"
 
+_SERVICE_NAMES = ",".join(
+    f"DNS:kubernetes{more}" for more in ("", ".default", ".default.svc", ".default.svc.cluster.local")
+)
+
 # name -> (subject, extra names)
 _CERTIFICATES = {
     "apiserver": (
         "/CN=kube-apiserver",
-        f"DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,"
-        f"DNS:localhost,IP:127.0.0.1,IP:{settings.BRIDGE_ADDRESS},IP:{settings.SERVICE_FIRST}",
+        f"{_SERVICE_NAMES},DNS:localhost,IP:127.0.0.1,IP:{settings.BRIDGE_ADDRESS},IP:{settings.SERVICE_FIRST}",
     ),
     "etcd": ("/CN=etcd", "DNS:localhost,IP:127.0.0.1"),
     "kubelet": (

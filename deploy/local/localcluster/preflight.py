@@ -18,7 +18,7 @@ _FILESYSTEMS = ("overlay", "tmpfs")
 
 
 def _listeners() -> dict[int, list[str]]:
-    """Return the listening TCP ports and the addresses (hex) they are on."""
+    """Return the listening TCP ports and the inodes of their sockets."""
     found: dict[int, list[str]] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if not Path(table).exists():
@@ -26,7 +26,7 @@ def _listeners() -> dict[int, list[str]]:
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
             if fields[3] == "0A":
-                address, port = fields[1].rsplit(":", 1)
+                port = fields[1].rsplit(":", 1)[1]
                 found.setdefault(int(port, 16), []).append(fields[9])
     return found
 
@@ -35,7 +35,7 @@ def _owner(inodes: list[str]) -> str:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(one) in wanted for one in (process / "fd").iterdir()):
+            if any(str(one.readlink()) in wanted for one in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:
             continue
@@ -59,9 +59,7 @@ def _privilege_problems() -> list[str]:
         for line in Path("/proc/self/status").read_text().splitlines()
         if line.startswith("CapEff:")
     )
-    return [
-        f"the capability CAP_{name} is missing" for name, bit in _CAPABILITIES.items() if not effective >> bit & 1
-    ]
+    return [f"the capability CAP_{name} is missing" for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
 
 def _kernel_problems() -> list[str]:

@@ -5,11 +5,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from localcluster import layout
 from localcluster.progress import say
+
+_in_this_run: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @contextlib.contextmanager
@@ -17,7 +21,7 @@ def held(name: str) -> Iterator[None]:
     """Hold one lock of the cache, so that two checkouts do not build the same thing at once."""
     folder = layout.cache() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as handle:
+    with _in_this_run[name], (folder / name).open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -74,19 +74,37 @@ def _remove_links() -> int:
 
 
 def _remove_files() -> None:
-    for cached in Path("/var/lib/cni").rglob(f"{settings.CNI_NETWORK}-*"):
-        cached.unlink(missing_ok=True)
+    for pattern in (f"{settings.CNI_NETWORK}-*", "cni-loopback-*"):
+        for cached in Path("/var/lib/cni/results").glob(pattern):
+            cached.unlink(missing_ok=True)
     logs = Path("/var/log/containers")
     if logs.is_dir():
         for link in logs.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(str(layout.STATE)):
                 link.unlink()
-        with contextlib.suppress(OSError):
-            logs.rmdir()
     for file in (layout.KUBECONFIG, layout.CLUSTER_JSON, layout.IMAGES_JSON):
         file.unlink(missing_ok=True)
+    _remove_strays()
     for folder in (layout.STATE, layout.RUN):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_shim_sockets() -> None:
+    """Shims put their sockets at a fixed place; each names its own in its bundle."""
+    for file in layout.CONTAINERD_STATE.glob("io.containerd.runtime.v2.task/*/*/address"):
+        with contextlib.suppress(OSError):
+            Path(file.read_text().strip().removeprefix("unix://")).unlink()
+
+
+def _remove_strays() -> None:
+    """Remove the folders that were not there before, when only our own remains are in them."""
+    for name in ("/etc/cni/net.d/cni.lock", "/var/lib/kubelet/device-plugins/kubelet.sock"):
+        if str(Path(name).parent) not in before.recorded()["folders"]:
+            Path(name).unlink(missing_ok=True)
+    for name in before.strays():
+        if name not in before.recorded()["folders"]:
+            with contextlib.suppress(OSError):
+                Path(name).rmdir()
 
 
 def down() -> None:
@@ -96,6 +114,7 @@ def down() -> None:
         return
     with part("take the cluster down"):
         ended = _end_processes() + _end_containers()
+        _remove_shim_sockets()
         places = unmount_below(layout.RUN) + unmount_below(layout.STATE)
         buildah.clear()
         groups = _remove_cgroups()
