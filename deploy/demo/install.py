@@ -33,17 +33,22 @@ def values(place: Place) -> dict[str, Any]:
     }
 
 
-async def install(place: Place, folder: Path, extra: dict[str, Any] | None = None) -> str:
+def write_values(place: Place, folder: Path) -> Path:
+    """Keep the values in ``folder``; JSON is YAML, which is what Helm reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "values.json"
+    file.write_text(json.dumps(values(place), indent=1) + "\n")
+    return file
+
+
+async def install(place: Place, folder: Path) -> str:
     """Install or upgrade the operator and wait until its pod is ready; returns Helm's last word.
 
     ``folder`` keeps the values that were used. Raises UnusableError with what Helm said.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "values.json"  # JSON is YAML, which is what Helm reads
-    file.write_text(json.dumps(values(place) | (extra or {}), indent=1))
     command = [place.helm, "upgrade", "--install", RELEASE, str(CHART)]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--kubeconfig", str(place.kubeconfig)]
-    command += ["--values", str(file), "--wait", "--timeout", "3m"]
+    command += ["--values", str(write_values(place, folder)), "--wait", "--timeout", "3m"]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -51,4 +56,4 @@ async def install(place: Place, folder: Path, extra: dict[str, Any] | None = Non
     if process.returncode:
         look = f"{place.kubectl} -n {NAMESPACE} get pods,events"
         raise UnusableError(f"Helm could not install the operator:\n{said}\nlook: {look}")
-    return said.splitlines()[-1] if said else ""
+    return f"helm upgrade --install {RELEASE} {CHART.relative_to(REPO)} --namespace {NAMESPACE}: done"

@@ -115,7 +115,7 @@ REQUIRED = {
 
 
 def existing_place(environment: Mapping[str, str]) -> Place:
-    """The user's cluster as the environment describes it. Raises UnusableError naming every variable that is missing."""
+    """The user's cluster as the environment describes it. Raises UnusableError naming each that is missing."""
     problems = [f"{name} is not set: {what}" for name, what in REQUIRED.items() if not environment.get(name)]
     gateway = environment.get("GATEWAY", "")
     namespace, _, name = gateway.partition("/")

@@ -37,7 +37,7 @@ DEMO_LABEL = "modelrollout.io/demo"
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen: where the objects live, the name clients use, requests a second, seconds to look on at the end."""
+    """What can be chosen. ``rate`` is in requests a second, ``tail`` the seconds to look on at the end."""
 
     namespace: str = "modelrollout-demo"
     hostname: str = "digits.modelrollout.example"
