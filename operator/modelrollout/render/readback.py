@@ -29,12 +29,24 @@ def observe_routes(routes: Sequence[Live | None]) -> Route:
     backends = {backends_of(route) for route in present}
     complete = bool(present) and len(present) == len(routes)
     states = [route_state(route) for route in present]
+    weights: dict[str, int] = {}
+    for pair in backends:
+        for revision, weight in _sums(pair).items():
+            weights[revision] = max(weights.get(revision, 0), weight)
     return Route(
+        weights=weights,
         backends=backends.pop() if complete and len(backends) == 1 else None,
         token=" ".join(_token(route) for route in present),
         accepted=complete and all(state.accepted for state in states),
         rejection=next((state.rejection for state in states if state.rejection), None),
     )
+
+
+def _sums(pair: tuple[Backend, Backend] | None) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for backend in pair or ():
+        sums[backend.revision] = sums.get(backend.revision, 0) + backend.weight
+    return sums
 
 
 def backends_of(route: Live) -> tuple[Backend, Backend] | None:

@@ -69,11 +69,7 @@ def draft(situation: Situation, phase: Phase, message: str) -> Draft:
 
 def shares_of(situation: Situation) -> dict[str, int]:
     """Parts per million by revision as read back from the routes."""
-    backends = situation.observed.route.backends or ()
-    shares: dict[str, int] = {}
-    for backend in backends:
-        shares[backend.revision] = shares.get(backend.revision, 0) + backend.weight
-    return shares
+    return dict(situation.observed.route.weights)
 
 
 def shares_in(route: RoutePlan) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -37,21 +38,21 @@ class Backend:
 class Route:
     """The routes of a ModelDeployment, read back together.
 
-    ``backends`` has one entry a slot (None: no route yet, or the routes differ). ``token`` names this very state
+    ``backends`` has one entry a slot (None: no route yet, or the routes differ); ``weights`` has the highest weight
+    that any of the routes gives a revision, also while they differ. ``token`` names this very state
     of all routes (uids and generations); ``accepted`` says every gateway accepted and resolved this generation;
     ``rejection`` is the gateway's own sentence when one did not.
     """
 
     backends: tuple[Backend, Backend] | None = None
+    weights: Mapping[str, int] = field(default_factory=dict)
     token: str = ""
     accepted: bool = False
     rejection: str | None = None
 
     def weight_of(self, revision: str | None) -> int:
         """Parts per million that reach ``revision`` by the weighted rule."""
-        if self.backends is None or revision is None:
-            return 0
-        return sum(backend.weight for backend in self.backends if backend.revision == revision)
+        return 0 if revision is None else self.weights.get(revision, 0)
 
 
 @dataclass(frozen=True)

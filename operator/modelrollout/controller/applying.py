@@ -1,0 +1,128 @@
+"""Carrying out a Plan: routes first, then pods, then what may go; only what differs, each write read back at once."""
+
+from __future__ import annotations
+
+import logging
+
+from modelrollout.api.errors import InvalidSpec
+from modelrollout.api.modeldeployment import ModelDeployment, revision_name
+from modelrollout.api.modelrevision import ModelRevisionStatus, parse_modelrevision, revision_status_from
+from modelrollout.api.status import status_to_dict
+from modelrollout.controller.cache import Cache, Key
+from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
+from modelrollout.render.readback import differs
+from modelrollout.render.revision import Revision, materials, model_revision
+from modelrollout.render.route import GRPC_ROUTE, HTTP_ROUTE, route_kinds, routes
+from modelrollout.render.service import disruption_budget, service
+from modelrollout.render.workload import deployment as render_deployment
+from modelrollout.rollout.plan import Plan
+from modelrollout.settings import Settings
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Applier:
+    """Writes what a Plan asks for. Every method raises the PortErrors of the cluster."""
+
+    def __init__(self, cluster: Cluster, cache: Cache, settings: Settings) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self._settings = settings
+
+    async def apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
+        """All objects of ``plan``, in the order that is safe when it is cut off anywhere.
+
+        The route goes first: taking traffic off a bad revision must not wait for anything. What loses its pods
+        goes last: its weight was read back as zero before the plan was made.
+        """
+        if plan.route is not None:
+            for body in routes(wish, plan.route):
+                await self._have(key, body)
+            await self._drop_route(key, wish)
+        if plan.create_revision == revision_name(wish.metadata.name, wish.spec):
+            await self._record(key, wish)
+        for workload in plan.workloads:
+            await self._fleet(key, wish, workload.revision, workload.replicas)
+        for revision in plan.retire:
+            await self._fleet(key, wish, revision, 0)
+
+    async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
+        """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped."""
+        live = self._cache.get(key, "ModelRevision", name)
+        if live is None:
+            return
+        earlier = revision_status_from(live.get("status"))
+        numbers = {attempt.attempt for attempt in status.attempts}
+        kept = tuple(attempt for attempt in earlier.attempts if attempt.attempt not in numbers)
+        merged = status.model_copy(update={"attempts": (*status.attempts, *kept)[:10]})
+        metadata = live["metadata"]
+        body = {
+            "apiVersion": live["apiVersion"],
+            "kind": live["kind"],
+            "metadata": {
+                "name": name,
+                "namespace": key.namespace,
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "status": status_to_dict(merged),
+        }
+        self._cache.put(key, await self._cluster.apply_status(body))
+
+    async def _have(self, key: Key, body: Manifest) -> Manifest:
+        live = self._cache.get(key, body["kind"], body["metadata"]["name"])
+        if live is None:
+            stored = await self._cluster.create(body)
+        elif differs(body, live):
+            uid = live["metadata"]["uid"]
+            try:
+                stored = await self._cluster.apply({**body, "metadata": {**body["metadata"], "uid": uid}})
+            except ConflictError:
+                # Deleted while a watch was down: kopf never tells of that, so this answer is the only news of it.
+                self._cache.remove(key, body["kind"], body["metadata"]["name"], uid)
+                raise
+        else:
+            return live
+        self._cache.put(key, stored)
+        return stored
+
+    async def _record(self, key: Key, wish: ModelDeployment) -> None:
+        name = revision_name(wish.metadata.name, wish.spec)
+        if self._cache.get(key, "ModelRevision", name) is None:
+            self._cache.put(key, await self._cluster.create(model_revision(wish, name)))
+
+    async def _fleet(self, key: Key, wish: ModelDeployment, name: str, replicas: int) -> None:
+        record = self._cache.get(key, "ModelRevision", name)
+        if record is None and name == revision_name(wish.metadata.name, wish.spec):
+            await self._record(key, wish)
+            record = self._cache.get(key, "ModelRevision", name)
+        if record is None:
+            _LOGGER.warning("%s/%s: the record of %s is gone; its pods are left as they are", *_names(key), name)
+            return
+        try:
+            revision = Revision.of(parse_modelrevision(record))
+        except InvalidSpec as error:
+            _LOGGER.warning("%s/%s: the record of %s cannot be read: %s", *_names(key), name, error)
+            return
+        live = self._cache.get(key, "Deployment", name)
+        if live is None and replicas == 0:
+            return
+        made = materials(revision, self._settings, live)
+        if made is None:
+            return
+        await self._have(key, render_deployment(revision, replicas, made))
+        if replicas:
+            await self._have(key, service(revision))
+            await self._have(key, disruption_budget(revision))
+
+    async def _drop_route(self, key: Key, wish: ModelDeployment) -> None:
+        """A route of a protocol that the spec does not ask for any more."""
+        for kind in {HTTP_ROUTE, GRPC_ROUTE} - set(route_kinds(wish)):
+            live = self._cache.get(key, kind, key.name)
+            if live is not None:
+                uid = live["metadata"]["uid"]
+                await self._cluster.delete(ObjectReference(kind, key.namespace, key.name), uid)
+                self._cache.remove(key, kind, key.name, uid)
+
+
+def _names(key: Key) -> tuple[str, str]:
+    return key.namespace, key.name

@@ -1,0 +1,146 @@
+"""How each thing that a decision wants to know is found out: guards, the warm gate, the probe of the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar
+
+from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.evaluation import evaluate
+from modelrollout.controller.measurements import Measurements
+from modelrollout.evidence.context import Context
+from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, ProbeTarget, WarmTarget
+from modelrollout.render.names import GRPC_PORT, revision_of
+from modelrollout.render.readback import is_ready
+from modelrollout.rollout.observed import Gate, GateState, Probe
+from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest
+from modelrollout.settings import Gateway as GatewaySettings
+from modelrollout.settings import Settings
+
+GATE_RETRY = 2.0
+FIRST_PROBE_PAUSE = 0.02
+LONGEST_PROBE_PAUSE = 1.0
+
+Given = TypeVar("Given")
+
+
+class Measurer:
+    """Starts and stops the measurements that a Plan wants."""
+
+    def __init__(
+        self,
+        measurements: Measurements,
+        cache: Cache,
+        clock: Clock,
+        settings: Settings,
+        metrics: Mapping[str, Metrics],
+        servers: ModelServer,
+        gateway: Gateway,
+    ) -> None:
+        self._measurements = measurements
+        self._cache = cache
+        self._clock = clock
+        self._settings = settings
+        self._metrics = metrics
+        self._servers = servers
+        self._gateway = gateway
+
+    def want(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
+        """Have running exactly what ``plan`` asks for."""
+        want = self._measurements.want
+        request, gate, probe = plan.evaluate, plan.gate, plan.probe
+        guards = None if request is None else (request, wish.spec.rollout.prometheus, wish.spec.rollout.guards)
+        want(key, "evaluation", guards, lambda: self._evaluate_for_ever(key, wish, _given(request)))
+        want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
+        want(key, "probe", probe, lambda: self._probe_until_seen(key, wish, _given(probe)))
+
+    async def _evaluate_for_ever(self, key: Key, wish: ModelDeployment, request: EvaluationRequest) -> None:
+        """Evaluate at once, then every interval counted from start to start."""
+        rollout = wish.spec.rollout
+        gateway = self._gateway_settings(key, wish)
+        context = Context(
+            namespace=key.namespace,
+            name=key.name,
+            revision=request.revision,
+            stable=request.stable,
+            http=wish.spec.traffic.http is not None,
+            grpc=wish.spec.traffic.grpc is not None,
+            slot=request.slot,
+            profile=str(gateway.profile),
+            interval=request.interval,
+            since=request.since,
+        )
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            metrics = self._metrics[rollout.prometheus]
+            evaluation = await evaluate(metrics, rollout.guards, context, request, self._clock)
+            self._measurements.report(key, evaluation)
+            spent = loop.time() - started
+            await self._clock.sleep(max(request.interval.total_seconds() - spent, 0.05))
+
+    async def _pass_gate(self, key: Key, wish: ModelDeployment, revision: str) -> None:
+        """Warm every ready pod of ``revision``; again after a pause until all have passed."""
+        model = wish.spec.model.name or wish.metadata.name
+        while True:
+            targets = [
+                WarmTarget(pod["metadata"]["name"], pod["status"]["podIP"], GRPC_PORT, model)
+                for pod in self._cache.every(key, "Pod")
+                if revision_of(pod) == revision and is_ready(pod) and (pod.get("status") or {}).get("podIP")
+            ]
+            reports = await asyncio.gather(*(self._servers.warm(target) for target in targets))
+            failed = [report for report in reports if not report.passed]
+            if reports and not failed:
+                message = "; ".join(f"{report.pod}: {report.message}" for report in reports)
+                done = Gate(revision, GateState.PASSED, message, self._clock.now())
+                self._measurements.report(key, done)
+                return
+            message = f"{failed[0].pod}: {failed[0].message}" if failed else "no ready pod to ask"
+            self._measurements.report(key, Gate(revision, GateState.FAILED, message))
+            await self._clock.sleep(GATE_RETRY)
+
+    async def _probe_until_seen(self, key: Key, wish: ModelDeployment, request: ProbeRequest) -> None:
+        """Ask the gateway until it answers with every revision asked for.
+
+        A gateway without an address in the settings cannot be asked: after its settle time its word
+        (Accepted, ResolvedRefs) has to do.
+        """
+        targets = self._probe_targets(key, wish)
+        if not targets:
+            await self._clock.sleep(self._gateway_settings(key, wish).settle.total_seconds())
+            self._measurements.report(key, Probe(request.token, request.revisions, "not probed: no address"))
+            return
+        pause = FIRST_PROBE_PAUSE
+        while True:
+            pairs = [(target, revision) for target in targets for revision in sorted(request.revisions)]
+            answers = await asyncio.gather(*(self._gateway.revision_answering(*pair) for pair in pairs))
+            if all(answer == revision for answer, (_, revision) in zip(answers, pairs, strict=True)):
+                self._measurements.report(key, Probe(request.token, request.revisions))
+                return
+            await self._clock.sleep(pause)
+            pause = min(pause * 2, LONGEST_PROBE_PAUSE)
+
+    def _gateway_settings(self, key: Key, wish: ModelDeployment) -> GatewaySettings:
+        gateway = wish.spec.traffic.gateway
+        return self._settings.gateway(gateway.namespace or key.namespace, gateway.name)
+
+    def _probe_targets(self, key: Key, wish: ModelDeployment) -> list[ProbeTarget]:
+        gateway, traffic = self._gateway_settings(key, wish), wish.spec.traffic
+        targets = []
+        if gateway.address and traffic.http is not None:
+            targets.append(ProbeTarget(gateway.address, _authority(traffic.http.hostnames[0]), "http"))
+        if gateway.probe_grpc_address and traffic.grpc is not None:
+            targets.append(ProbeTarget(gateway.probe_grpc_address, _authority(traffic.grpc.hostnames[0]), "grpc"))
+        return targets
+
+
+def _authority(hostname: str) -> str:
+    return f"probe{hostname[1:]}" if hostname.startswith("*.") else hostname
+
+
+def _given(value: Given | None) -> Given:
+    if value is None:
+        raise ValueError("a measurement was started that nobody asked for")
+    return value

@@ -1,0 +1,105 @@
+"""What is measured while decisions go on: guards evaluated, gates run, routes probed, each in a task of its own.
+
+A decision says what it wants to know; whoever asks for the same again keeps the running task. Nothing here
+decides, and nothing here makes a decision wait: a result wakes the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelrollout.controller.cache import Key
+from modelrollout.ports import PortError
+from modelrollout.rollout.observed import Evaluation, Gate, Probe
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class _Running:
+    identity: Hashable
+    task: asyncio.Task[None]
+
+
+@dataclass
+class Record:
+    """The newest results for one ModelDeployment."""
+
+    evaluation: Evaluation | None = None
+    gates: dict[str, Gate] = field(default_factory=dict)
+    probe: Probe | None = None
+    running: dict[str, _Running] = field(default_factory=dict)
+
+
+class Measurements:
+    """Results and running tasks by ModelDeployment; ``wake`` is called with the key after each result."""
+
+    def __init__(self, wake: Callable[[Key], None]) -> None:
+        self._wake = wake
+        self._records: dict[Key, Record] = {}
+
+    def of(self, key: Key) -> Record:
+        """The results for ``key``."""
+        return self._records.setdefault(key, Record())
+
+    def want(
+        self, key: Key, what: str, identity: Hashable | None, measure: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Have ``measure`` running for ``identity``: start it, keep it, or stop what is not wanted (None)."""
+        if identity is None and key not in self._records:
+            return
+        running = self.of(key).running
+        now = running.get(what)
+        if now is not None:
+            if now.identity == identity:
+                return
+            now.task.cancel()
+            del running[what]
+        if identity is not None:
+            running[what] = _Running(identity, asyncio.create_task(self._guarded(key, what, measure)))
+
+    def report(self, key: Key, result: Evaluation | Gate | Probe) -> None:
+        """Keep a result and wake its key."""
+        record = self.of(key)
+        match result:
+            case Evaluation():
+                record.evaluation = result
+            case Gate():
+                record.gates = {result.revision: result}
+            case Probe():
+                record.probe = result
+        self._wake(key)
+
+    def forget(self, key: Key) -> None:
+        """Stop everything for ``key`` and drop its results."""
+        record = self._records.pop(key, None)
+        if record is not None:
+            for running in record.running.values():
+                running.task.cancel()
+
+    async def close(self) -> None:
+        """Stop everything and wait until it has stopped."""
+        tasks = [running.task for record in self._records.values() for running in record.running.values()]
+        for key in list(self._records):
+            self.forget(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guarded(self, key: Key, what: str, measure: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await measure()
+        except PortError as error:
+            _LOGGER.warning("%s of %s/%s failed: %s", what, key.namespace, key.name, error)
+        except Exception:
+            _LOGGER.exception("%s of %s/%s failed", what, key.namespace, key.name)
+        else:
+            return
+        # Wanted again at the next look: a measurement that died must not be taken for one that runs.
+        record = self._records.get(key)
+        if record is not None:
+            record.running.pop(what, None)
+        await asyncio.sleep(1.0)
+        self._wake(key)

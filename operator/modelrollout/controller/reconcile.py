@@ -1,0 +1,166 @@
+"""One turn for one ModelDeployment: gather -> decide -> apply -> status -> events, and what to measure next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from modelrollout.api.errors import InvalidSpec
+from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
+from modelrollout.api.status import ModelDeploymentStatus, status_from, status_to_dict
+from modelrollout.controller.applying import Applier
+from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.gather import gather
+from modelrollout.controller.measure import Measurer
+from modelrollout.controller.measurements import Measurements
+from modelrollout.controller.obstacles import Obstacles
+from modelrollout.ports import Clock, Cluster, ConflictError, EventRecord, Manifest, PortError, TransientError
+from modelrollout.rollout.decide import decide
+from modelrollout.rollout.plan import EventPlan, Plan
+from modelrollout.rollout.unreadable import unreadable
+from modelrollout.settings import Settings
+from modelrollout.telemetry import Telemetry
+
+_LOGGER = logging.getLogger(__name__)
+
+CONFLICT_DELAY = 0.05
+OBSTACLE_DELAY = 15.0
+TRANSIENT_DELAY = 0.5
+LONGEST_TRANSIENT_DELAY = 15.0
+
+
+class Reconciler:
+    """Turns wakes into writes. ``reconcile`` never learns which event woke it.
+
+    Parameters
+    ----------
+    cluster, clock, cache, settings
+        The write side of the cluster, time, what the watches saw, the platform team's settings.
+    measurements, measurer
+        Where results are kept, and how they are made.
+    telemetry
+        The operator's own metrics.
+    may_act
+        Whether this process leads now; while it does not, a turn does nothing and looks again.
+
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        cache: Cache,
+        settings: Settings,
+        measurements: Measurements,
+        measurer: Measurer,
+        telemetry: Telemetry,
+        may_act: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._cache = cache
+        self._settings = settings
+        self._measurements = measurements
+        self._measurer = measurer
+        self._telemetry = telemetry
+        self._may_act = may_act
+        self._applier = Applier(cluster, cache, settings)
+        self._obstacles: dict[Key, Obstacles] = {}
+        self._transient: dict[Key, float] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One turn; the seconds after which another is due, None for none until the next wake."""
+        raw = self._cache.get(key, "ModelDeployment", key.name)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            self.forget(key)
+            return None
+        if not self._may_act():
+            return 1.0
+        with self._telemetry.reconciling():
+            try:
+                return await self._turn(key, raw)
+            except ConflictError as error:
+                self._telemetry.reconcile_failed("Conflict")
+                _LOGGER.info("%s/%s: %s; looking again", key.namespace, key.name, error)
+                return CONFLICT_DELAY
+            except TransientError as error:
+                self._telemetry.reconcile_failed("Transient")
+                _LOGGER.warning("%s/%s: %s; trying again", key.namespace, key.name, error)
+                delay = min(self._transient.get(key, TRANSIENT_DELAY / 2) * 2, LONGEST_TRANSIENT_DELAY)
+                self._transient[key] = delay
+                return max(delay, error.retry_after or 0)
+
+    def forget(self, key: Key) -> None:
+        """The ModelDeployment is gone; owner references take its children along."""
+        self._measurements.forget(key)
+        self._telemetry.forget(key.namespace, key.name)
+        self._obstacles.pop(key, None)
+        self._transient.pop(key, None)
+
+    async def _turn(self, key: Key, raw: Manifest) -> float | None:
+        try:
+            wish = parse_modeldeployment(raw)
+        except InvalidSpec as error:
+            status = unreadable(status_from(raw.get("status")), raw["metadata"], str(error), self._clock.now())
+            await self._write_status(key, raw, status_from(raw.get("status")), status)
+            return None
+        obstacles = self._obstacles.get(key, Obstacles())
+        observed = gather(key, wish, self._cache, self._measurements.of(key), obstacles, self._settings)
+        plan = decide(wish, wish.status, observed, self._clock.now())
+        obstacle = await self._apply(key, wish, plan)
+        await self._finish(key, raw, wish, plan)
+        if obstacle is None:
+            self._obstacles.pop(key, None)
+        elif obstacle != self._obstacles.get(key):
+            self._obstacles[key] = obstacle
+            return CONFLICT_DELAY
+        self._transient.pop(key, None)
+        self._measurer.want(key, wish, plan)
+        self._telemetry.observe(key.namespace, key.name, plan.status, self._measurements.of(key).evaluation)
+        seconds = None if plan.requeue_after is None else plan.requeue_after.total_seconds()
+        return seconds if obstacle is None else min(seconds or OBSTACLE_DELAY, OBSTACLE_DELAY)
+
+    async def _apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> Obstacles | None:
+        try:
+            await self._applier.apply(key, wish, plan)
+        except PortError as error:
+            obstacle = Obstacles.of(error)
+            if obstacle is None:
+                raise
+            _LOGGER.warning("%s/%s: %s", key.namespace, key.name, error)
+            return obstacle
+        return None
+
+    async def _finish(self, key: Key, raw: Manifest, wish: ModelDeployment, plan: Plan) -> None:
+        """Records first, then the one status write, then what people are told: an event never precedes its cause."""
+        for name, status in plan.revision_status.items():
+            await self._applier.revision_status(key, name, status)
+        await self._write_status(key, raw, wish.status, plan.status)
+        for event in plan.events:
+            await self._tell(raw, event)
+
+    async def _write_status(
+        self, key: Key, raw: Manifest, old: ModelDeploymentStatus, new: ModelDeploymentStatus
+    ) -> None:
+        if new == old:
+            return
+        metadata: dict[str, Any] = raw["metadata"]
+        body = {
+            "apiVersion": raw["apiVersion"],
+            "kind": raw["kind"],
+            "metadata": {
+                "name": key.name,
+                "namespace": key.namespace,
+                "resourceVersion": metadata["resourceVersion"],
+            },
+            "status": status_to_dict(new),
+        }
+        self._cache.put(key, await self._cluster.apply_status(body))
+        _LOGGER.info("%s/%s is %s: %s", key.namespace, key.name, new.phase, new.message)
+
+    async def _tell(self, raw: Manifest, event: EventPlan) -> None:
+        try:
+            await self._cluster.emit(EventRecord(raw, str(event.reason), event.message, event.warning))
+        except PortError as error:
+            _LOGGER.warning("event %s was not stored: %s", event.reason, error)

@@ -1,0 +1,1 @@
+"""kopf as transport: watch events in, cache and wakes out. Nothing here decides or writes."""

@@ -1,0 +1,110 @@
+"""The handlers: each keeps the cache and wakes a key.
+
+Only ``index`` and ``on.event`` are used: kopf then writes nothing to the objects, and no event is handled before
+every kind has been listed once, so the first decision already sees everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+
+from modelrollout.controller.cache import Cache, Key
+from modelrollout.render.names import SELECTOR, deployment_of
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A kind that is watched; ``own`` marks the ModelDeployment itself, all others are children by label."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    own: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """As in manifests: list items come without it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+KINDS = (
+    Watched("modelrollout.io", "v1alpha1", "modeldeployments", "ModelDeployment", own=True),
+    Watched("modelrollout.io", "v1alpha1", "modelrevisions", "ModelRevision"),
+    Watched("apps", "v1", "deployments", "Deployment"),
+    Watched("", "v1", "pods", "Pod"),
+    Watched("", "v1", "services", "Service"),
+    Watched("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+    Watched("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
+    Watched("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
+)
+
+
+def registry_of(
+    cache: Cache, wake: Callable[[Key], None], login: Callable[[], Awaitable[kopf.ConnectionInfo]]
+) -> kopf.OperatorRegistry:
+    """All handlers in a registry of their own: no globals."""
+    registry = kopf.OperatorRegistry()
+    for watched in KINDS:
+        _watch(registry, watched, cache, wake)
+
+    @kopf.on.login(registry=registry)
+    async def log_in(**_: Any) -> kopf.ConnectionInfo:
+        return await login()
+
+    return registry
+
+
+def _watch(registry: kopf.OperatorRegistry, watched: Watched, cache: Cache, wake: Callable[[Key], None]) -> None:
+    resource = (watched.group, watched.version, watched.plural)
+    suffix = watched.kind.lower()
+
+    @kopf.index(*resource, id=f"seen-{suffix}", registry=registry)
+    async def seen(body: kopf.Body, **_: Any) -> None:
+        manifest = {**body, "apiVersion": watched.api_version, "kind": watched.kind}
+        key = key_of(watched, manifest)
+        if key is not None:
+            cache.put(key, manifest)
+
+    @kopf.on.event(*resource, id=f"changed-{suffix}", registry=registry)
+    async def changed(event: Any, **_: Any) -> None:
+        manifest = event["object"]
+        key = key_of(watched, manifest)
+        if key is None:
+            return
+        if event["type"] == "DELETED":
+            metadata = manifest["metadata"]
+            cache.remove(key, watched.kind, metadata["name"], metadata.get("uid", ""))
+        wake(key)
+
+
+def key_of(watched: Watched, manifest: Any) -> Key | None:
+    """The ModelDeployment that an object is or belongs to."""
+    metadata = manifest["metadata"]
+    name = metadata["name"] if watched.own else deployment_of(manifest)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Watching that notices a dead connection soon, and a kopf that writes and posts nothing by itself."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 310
+    settings.watching.connect_timeout = 30
+    settings.watching.chunk_size = 500
+    for watched in KINDS:
+        if not watched.own:
+            settings.watching.label_selectors[watched.plural] = SELECTOR
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 10
+    settings.networking.enforce_retry_after = True
+    # kopf would otherwise throttle an object for up to ten minutes after errors, a rollback included.
+    settings.queueing.error_delays = (1, 2, 5)
+    settings.scanning.disabled = True
+    settings.execution.max_workers = 2
+    return settings
