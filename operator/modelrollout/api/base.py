@@ -97,9 +97,7 @@ class Line:
             serialization=core_schema.plain_serializer_function_ser_schema(self._cut),
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(schema) | {"maxLength": self.limit}
 
 
@@ -122,9 +120,7 @@ class First:
             serialization=core_schema.wrap_serializer_function_ser_schema(self._write),
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(schema) | {"maxItems": self.limit}
 
 
@@ -165,9 +161,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     @override
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         found = handler(schema)
         if cls.rules:
             add_validations(handler.resolve_ref_schema(found), cls.rules)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel, StrictInt
 from modelrollout.api.errors import InvalidSpec, Problem, explain
-from modelrollout.api.rolloutspec import Canary, Guard, OnBreach, Rollout, Sli, Step, Strategy
+from modelrollout.api.rolloutspec import GUARDS_NEEDED, Canary, Guard, OnBreach, Rollout, Sli, Step, Strategy
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import NAME_RULE, Hostname, Label, ObjectName
 from modelrollout.api.status import ModelDeploymentStatus, status_from
@@ -116,7 +116,11 @@ class ModelDeploymentSpec(SpecModel):
     """Gateway and hostnames."""
     # A rollout that is left out is checked like an empty one: it needs guards too.
     rollout: Annotated[Rollout, Field(validate_default=True)] = {}  # type: ignore[assignment]  # noqa: RUF012
-    """How a change moves: steps, guards, deadlines."""
+    """How a change moves: steps, guards, deadlines. Required, because a canary needs guards."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule("has(self.rollout)", f"rollout is missing: {GUARDS_NEEDED}", lambda self: self.rollout is not None),
+    )
 
 
 class Metadata(StatusModel):

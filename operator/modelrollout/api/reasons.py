@@ -29,9 +29,8 @@ class ConditionType(StrEnum):
         "SpecValid",
         "The spec can be carried out here.",
         (
-            "The spec passes the schema but cannot be carried out: an unknown pool or Prometheus, a query "
-            "that can never work, an object of somebody else with our name. What serves goes on serving; "
-            "nothing new is created."
+            "The spec passes the schema but cannot be carried out: an unknown pool or Prometheus, or a query "
+            "that can never work. What serves goes on serving; nothing new is created."
         ),
         (
             "Read the message: it names the field. Correct the spec, or have the platform team add the "
@@ -40,11 +39,11 @@ class ConditionType(StrEnum):
     )
     READY = (
         "Ready",
-        "The stable revision serves with enough ready pods.",
-        "There is no stable revision yet, or it has fewer ready pods than it needs.",
+        "The stable revision has ready pods. The message says how many of how many.",
+        "There is no stable revision yet, or it has no ready pods: users see it.",
         (
             "Look at the pods of the revision in status.revisions.stable (label modelrollout.io/revision) "
-            "and their events. If this lasts, users see it."
+            "and their events. If it never had any, look at those of status.revisions.candidate."
         ),
     )
     UP_TO_DATE = (
@@ -71,31 +70,28 @@ class ConditionType(StrEnum):
     METRICS_REACHABLE = (
         "MetricsReachable",
         "Prometheus answers the guards' queries.",
-        (
-            "Prometheus is down, slow or answers garbage. The rollout holds its step: it neither goes on nor "
-            "back."
-        ),
-        (
-            "Bring Prometheus back, or check the address in the operator's settings. The rollout goes on by "
-            "itself."
-        ),
+        ("Prometheus is down, slow or answers garbage. The rollout holds its step: it neither goes on nor back."),
+        ("Bring Prometheus back, or check the address in the operator's settings. The rollout goes on by itself."),
     )
     GUARDS_PASSING = (
         "GuardsPassing",
-        "Every guard passed at its last evaluation, or none is being evaluated.",
-        "A guard is breached or has no data.",
+        "No guard is in breach. Guards without data show in status.rollout.guards and hold the step.",
+        "A guard is in breach.",
         (
-            "Read the message and status.rollout.guards: value, threshold, samples and time of each. No "
-            "data usually means too little traffic for minSamples, or a query that matches no series."
+            "Read status.rollout.guards: verdict, value, threshold, samples and time of each. What happens "
+            "next is the guard's onBreach."
         ),
     )
     PROGRESSING = (
         "Progressing",
         "A rollout is under way and gets nearer to its end, or there is nothing to do.",
-        "The rollout stands still: it is paused, waits for approval, or cannot get its pods ready.",
         (
-            "Read the message. Approve or abort with the command annotation, lift the pause, or look at "
-            "the candidate's pods."
+            "The rollout stands still: it waits for a person, was rolled back, or something stops it (pods "
+            "that get no nearer to ready, an object of somebody else with our name, a missing permission)."
+        ),
+        (
+            "Read the message: it names what stands in the way. Where a person is waited for, promote, "
+            "resume or abort with the command annotation."
         ),
     )
 
@@ -136,8 +132,8 @@ class EventReason(StrEnum):
             "samples and time."
         ),
         (
-            "Depends on its onBreach: after Rollback look at why the model is worse; after Pause decide; Warn "
-            "only tells."
+            "Depends on its onBreach: after Rollback look at why the model is worse; after Pause decide; "
+            "Warn only tells."
         ),
     )
     PROMOTED = (
@@ -158,17 +154,11 @@ class EventReason(StrEnum):
     ROLLED_BACK = (
         "RolledBack",
         "The stable revision has all the traffic again; the candidate is quarantined.",
-        (
-            "Correct the model and apply a new version. The same spec is not tried again unless you command a "
-            "retry."
-        ),
+        ("Correct the model and apply a new version. The same spec is not tried again unless you command a retry."),
     )
     ROLLOUT_SUPERSEDED = (
         "RolloutSuperseded",
-        (
-            "The spec changed during an attempt: traffic goes back to stable first, then the new revision is "
-            "tried."
-        ),
+        ("The spec changed during an attempt: traffic goes back to stable first, then the new revision is tried."),
         "Nothing.",
     )
     ROLLOUT_ABORTED = (
@@ -211,10 +201,7 @@ class EventReason(StrEnum):
     )
     FOREIGN_OBJECT = (
         "ForeignObject",
-        (
-            "An object with a name that the operator needs exists and belongs to somebody else. It is left "
-            "alone."
-        ),
+        ("An object with a name that the operator needs exists and belongs to somebody else. It is left alone."),
         "Rename the ModelDeployment, or remove the object that the message names.",
     )
     PERMISSION_DENIED = (

@@ -15,6 +15,9 @@ from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label
 
 LONGEST_LATENCY = 60.0
+GUARDS_NEEDED = (
+    "a canary needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
+)
 
 
 class Strategy(StrEnum):
@@ -73,7 +76,8 @@ class Canary(SpecModel):
         Step(weight=25, hold=timedelta(minutes=5)),
         Step(weight=50, hold=timedelta(minutes=5)),
     )
-    """1 to 20 steps with rising weights. After the last one the candidate is promoted to 100 percent."""
+    """1 to 20 steps with rising weights. After the last one the candidate is promoted to 100 percent.
+    Default: 5 percent for 2m, 25 for 5m, 50 for 5m."""
 
 
 class Guard(SpecModel):
@@ -158,7 +162,7 @@ class Rollout(SpecModel):
     strategy: Strategy = Strategy.CANARY
     """How traffic moves to a new revision: Canary."""
     canary: Canary = Canary()
-    """The steps."""
+    """The steps. Default: 5 percent for 2m, 25 for 5m, 50 for 5m."""
     bake: Annotated[Duration, between("0s", "168h")] = timedelta(minutes=10)
     """How long guards stay on and the last good revision stays warm after the promotion, 0s to 168h."""
     progress_deadline: Annotated[Duration, between("1s", "24h")] = timedelta(minutes=15)
@@ -180,8 +184,7 @@ class Rollout(SpecModel):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.unguarded || (has(self.guards) && size(self.guards) > 0)",
-            "a canary needs guards: set at least one, or unguarded: true to move traffic without looking "
-            "at any metric",
+            GUARDS_NEEDED,
             lambda self: self.unguarded or len(self.guards) > 0,
         ),
         Rule(

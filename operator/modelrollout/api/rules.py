@@ -16,7 +16,8 @@ VALIDATIONS = "x-kubernetes-validations"
 
 def add_validations(schema: JsonSchemaValue, rules: Iterable[Rule]) -> JsonSchemaValue:
     """Append the CEL of ``rules`` to a JSON schema, in order."""
-    schema.setdefault(VALIDATIONS, []).extend(rule.to_validation() for rule in rules)
+    # A new list: the one that is there may belong to the constant of a type that many fields share.
+    schema[VALIDATIONS] = [*schema.get(VALIDATIONS, []), *(rule.to_validation() for rule in rules)]
     return schema
 
 
@@ -45,9 +46,7 @@ class Rule:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return add_validations(handler(schema), [self])
 
 
@@ -78,9 +77,7 @@ class ListKey:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         found = handler(schema)
         if self.key is None:
             return found | {"x-kubernetes-list-type": "set"}

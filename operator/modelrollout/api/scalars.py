@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -14,8 +14,7 @@ NAME_LIMIT = 52
 """A ModelDeployment's name, a dash and ten characters of hash make the name of a Service: 63 at most."""
 
 NAME_RULE = Rule(
-    f"self.metadata.name.size() <= {NAME_LIMIT} && "
-    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     f"metadata.name must be at most {NAME_LIMIT} characters, start with a lower-case letter and hold only "
     "lower-case letters, digits and dashes: the operator adds a dash and a hash of ten characters and "
     "names Services by it",
@@ -37,8 +36,7 @@ ObjectName = Annotated[
     Field(min_length=1, max_length=253),
     matches(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or "
-        "digit",
+        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or digit",
     ),
 ]
 """DNS-1123 subdomain, the name of most Kubernetes objects."""
@@ -142,7 +140,7 @@ Image = Annotated[
 ]
 
 _QUANTITY = r"^[0-9]+(\.[0-9]*)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei|e[0-9]{1,2}|E[0-9]{1,2})?$"
-QUANTITY_SENTENCE = "must be a quantity like 500m, 2, 1.5 or 4Gi, not negative"
+_RESOURCE = "cpu|memory|ephemeral-storage|[a-z0-9.-]{1,128}/[A-Za-z0-9._-]{1,63}|hugepages-[0-9]+[KMG]i"
 _UNITS = {
     "m": Decimal("0.001"),
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
@@ -154,23 +152,34 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Quantity = Annotated[
-    str,
-    Field(min_length=1, max_length=32),
-    matches(_QUANTITY, QUANTITY_SENTENCE),
-    BeforeValidator(_as_text),
-    # Kubernetes takes cpu: 2 as well as cpu: "2"; the rule on the values is in quantities_rule, as CEL cannot
-    # be hung on an int-or-string itself.
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32}),
+Amounts = Annotated[
+    dict[
+        str,
+        Annotated[
+            str,
+            BeforeValidator(_as_text),
+            # Kubernetes takes cpu: 2 as well as cpu: "2".
+            WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32}),
+        ],
+    ],
+    Field(max_length=16),
+    Rule(
+        "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || "
+        "key.matches('^[a-z0-9.-]{1,128}/[A-Za-z0-9._-]{1,63}$') || key.matches('^hugepages-[0-9]+[KMG]i$'))",
+        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like nvidia.com/gpu",
+        lambda self: all(re.fullmatch(_RESOURCE, key) for key in self),
+    ),
+    Rule(
+        f"self.all(key, string(self[key]).matches(r'{_QUANTITY}'))",
+        "must be quantities like 500m, 2, 1.5 or 4Gi, not negative",
+        lambda self: all(re.fullmatch(_QUANTITY, amount) for amount in self.values()),
+    ),
 ]
-"""An amount of a resource."""
+"""Amounts of resources by their name."""
 
 
 def quantity(text: str) -> Decimal:
-    """The amount in base units (cores, bytes); raises ValueError for what is no quantity."""
-    found = re.fullmatch(r"([0-9.]+)([mkKMGTPE]i?)?", text)
+    """The amount in base units (cores, bytes) of a text that fits the rule of ``Amounts``."""
+    found = re.fullmatch(r"(.*?)([mkKMGTPE]i?)?", text)
     number, unit = found.groups() if found else (text, None)
-    try:
-        return Decimal(number) * (_UNITS[unit] if unit else 1)
-    except (InvalidOperation, KeyError):
-        raise ValueError(QUANTITY_SENTENCE) from None
+    return Decimal(number) * (_UNITS[unit] if unit else 1)

@@ -245,9 +245,7 @@ def _existing(data: Any, place: Place) -> Place:
     """The part of the way to ``place`` that exists: a missing required field takes its parent along."""
     node: Any = data
     for depth, part in enumerate(place):
-        known = (
-            part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
-        )
+        known = part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
         if not known:
             return place[:depth]
         node = node[part]

@@ -10,11 +10,11 @@ from pydantic import Field
 from modelrollout.api.base import SpecModel
 from modelrollout.api.rules import ListKey, Rule, matches
 from modelrollout.api.scalars import (
+    Amounts,
     Endpoint,
     Image,
     ModelName,
     ObjectName,
-    Quantity,
     Region,
     SemVer,
     SourceUri,
@@ -36,6 +36,9 @@ RESERVED_ARGS = (
     "allow-http",
     "allow-grpc",
     "allow-metrics",
+    "strict-readiness",
+    "exit-on-error",
+    "exit-timeout-secs",
 )
 
 
@@ -65,12 +68,10 @@ class Source(SpecModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && "
-            "!has(self.secretRef))",
+            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && !has(self.secretRef))",
             "endpoint, region and secretRef do something with an s3:// uri only: remove them",
             lambda self: (
-                self.scheme == "s3"
-                or (self.endpoint is None and self.region is None and self.secret_ref is None)
+                self.scheme == "s3" or (self.endpoint is None and self.region is None and self.secret_ref is None)
             ),
         ),
     )
@@ -136,24 +137,6 @@ class EnvVar(SpecModel):
     """Value of the variable, readable by everyone who can read this object: no secrets."""
 
 
-Amounts = Annotated[
-    dict[str, Quantity],
-    Field(max_length=16),
-    Rule(
-        "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || key.startsWith('hugepages-') || "
-        "(key.contains('/') && key.size() <= 253))",
-        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like "
-        "nvidia.com/gpu",
-        lambda self: all(
-            key in ("cpu", "memory", "ephemeral-storage")
-            or key.startswith("hugepages-")
-            or ("/" in key and len(key) <= 253)
-            for key in self
-        ),
-    ),
-]
-
-
 class Resources(SpecModel):
     """What each pod asks for and may use at most."""
 
@@ -167,8 +150,7 @@ class Resources(SpecModel):
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(key, !(key in self.limits) || "
             "quantity(string(self.requests[key])).compareTo(quantity(string(self.limits[key]))) <= 0)",
-            "a request must not be greater than the limit of the same resource: raise the limit or lower "
-            "the request",
+            "a request must not be greater than the limit of the same resource: raise the limit or lower the request",
             lambda self: all(
                 key not in self.limits or quantity(amount) <= quantity(self.limits[key])
                 for key, amount in self.requests.items()
@@ -188,8 +170,8 @@ class Runtime(SpecModel):
         Field(max_length=64),
         Rule(
             f"self.all(arg, !arg.matches('^--({'|'.join(RESERVED_ARGS)})(=|$)'))",
-            "the operator sets the repository, ports and control mode of Triton itself: remove the arguments "
-            "--model-repository, --model-control-mode and those for http, grpc and metrics ports",
+            "the operator sets the repository, ports, control mode, readiness and exit of Triton itself: "
+            "remove the arguments for them, like --model-repository or --http-port",
             lambda self: not any(re.match(f"--({'|'.join(RESERVED_ARGS)})(=|$)", arg) for arg in self),
         ),
     ] = ()
