@@ -78,6 +78,7 @@ def _build_all(
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    preflight.check_privileges()
     with lock.one_verb():
         lock.refuse_others()
         if lock.holder() is not None and (not lock.held_here() or lock.rebooted() or not processes.ours()):
@@ -178,7 +179,6 @@ def _down(arguments: argparse.Namespace) -> int:
         if not arguments.force:
             lock.refuse_others()
         teardown.down()
-    layout.VERB_LOCK.unlink(missing_ok=True)
     return 0
 
 

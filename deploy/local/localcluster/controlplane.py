@@ -53,6 +53,8 @@ def _ensure_etcd(programs: Path) -> None:
 
 def _ensure_apiserver(programs: Path) -> None:
     layout.AUDIT_LOG.parent.mkdir(parents=True, exist_ok=True)
+    if layout.AUDIT_LOG.exists() and processes.alive("kube-apiserver") is None:
+        layout.AUDIT_LOG.replace(layout.AUDIT_LOG.with_suffix(".log.old"))
     write_atomically(layout.CONFIG / "audit-policy.yaml", _AUDIT_POLICY)
     keys = layout.PKI
     processes.ensure("kube-apiserver", [

@@ -93,7 +93,8 @@ def _operator() -> Recipe:
 
 def _operator_wheel() -> Path:
     """Build the wheel of the checkout, in the cache under the hash of its sources."""
-    sources = [layout.REPO / name for name in ("operator", "pyproject.toml", "README.md", "LICENSE")]
+    names = ("operator", "crds", "pyproject.toml", "README.md", "LICENSE")
+    sources = [layout.REPO / name for name in names if (layout.REPO / name).exists()]
     tool = _code("operator") / "build.txt"
 
     def make(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from localcluster import layout
 from localcluster.errors import ClusterError
@@ -18,18 +19,32 @@ from localcluster.store import write_atomically
 @contextlib.contextmanager
 def one_verb() -> Iterator[None]:
     """Keep a second `up` or `down` waiting until the first is through; a kill frees it."""
-    layout.VERB_LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with layout.VERB_LOCK.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            say(f"waiting: another command works on the cluster ({handle.read().strip()})")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.truncate(0)
-        handle.write(f"pid {os.getpid()} in {layout.REPO}")
-        handle.flush()
-        yield
+    while True:
+        with layout.VERB_LOCK.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                say(f"waiting: another command works on the cluster ({handle.read().strip()})")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _is_still(handle):
+                continue
+            handle.truncate(0)
+            handle.write(f"pid {os.getpid()} in {layout.REPO}")
+            handle.flush()
+            try:
+                yield
+            finally:
+                layout.VERB_LOCK.unlink(missing_ok=True)
+            return
+
+
+def _is_still(handle: TextIO) -> bool:
+    """Say whether the file just locked is still the one at its place: its last holder removed it."""
+    try:
+        return os.fstat(handle.fileno()).st_ino == layout.VERB_LOCK.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def holder() -> Path | None:

@@ -17,8 +17,7 @@ _COREFILE = """\
         pods disabled
         ttl 5
     }}
-    forward . /etc/resolv.conf
-    cache 5
+{forward}    cache 5
 }}
 """
 
@@ -33,15 +32,24 @@ def ensure(programs: Path) -> None:
             f"--root-dir={layout.KUBELET}", f"--cert-dir={layout.KUBELET}/pki", "--v=1",
         ])  # fmt: skip
         corefile = layout.CONFIG / "Corefile"
-        write_atomically(
-            corefile, _COREFILE.format(address=settings.BRIDGE_ADDRESS, kubeconfig=pki.kubeconfig("coredns"))
+        corefile_text = _COREFILE.format(
+            address=settings.BRIDGE_ADDRESS, kubeconfig=pki.kubeconfig("coredns"), forward=_forward()
         )
+        write_atomically(corefile, corefile_text)
         processes.ensure("coredns", [programs / "coredns", "-conf", corefile])
         wait_for("the node Ready", _ready, 90, f"See {processes.log_file('kubelet')}")
 
 
+def _forward() -> str:
+    """Ask the machine's own name servers for other names, if it has any: CoreDNS would not start without."""
+    resolv = Path("/etc/resolv.conf")
+    if resolv.exists() and any(line.startswith("nameserver") for line in resolv.read_text().splitlines()):
+        return "    forward . /etc/resolv.conf\n"
+    return ""
+
+
 def _ready() -> bool:
-    for name in ("kubelet", "kube-proxy", "containerd"):
+    for name in ("kubelet", "kube-proxy", "containerd", "coredns"):
         processes.assert_alive(name)
     path = '{.status.conditions[?(@.type=="Ready")].status}'
     return kubectl.ask("get", "node", settings.NODE, "-o", f"jsonpath={path}") == "True"

@@ -98,6 +98,13 @@ def _address_problems() -> list[str]:
     return [f"the route {one} overlaps the cluster's addresses" for one in taken]
 
 
+def check_privileges() -> None:
+    """Name what the kernel would refuse, before any file of ours is touched."""
+    problems = _privilege_problems()
+    if problems:
+        raise ClusterError("nothing was started:\n" + "\n".join(f"  - {one}" for one in problems))
+
+
 def check(fresh: bool) -> None:
     """Name every missing privilege, package source, port and room at once."""
     problems = _privilege_problems()

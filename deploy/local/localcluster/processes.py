@@ -20,7 +20,6 @@ from localcluster.settings import MARK
 from localcluster.store import write_atomically
 
 _MARK = "MODELROLLOUT_LOCAL_CLUSTER"
-_LOG_LIMIT = 64 * 2**20
 
 
 def _records() -> dict[str, dict[str, str]]:
@@ -56,7 +55,7 @@ def ensure(name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None 
         stop([running], grace=10)
     log = log_file(name)
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+    if log.exists():
         log.replace(log.with_suffix(".log.old"))
     with log.open("ab") as sink:
         process = subprocess.Popen(

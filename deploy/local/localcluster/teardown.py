@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from localcluster import before, buildah, firewall, layout, processes, settings
+from localcluster import before, buildah, firewall, layout, lock, processes, settings
 from localcluster.host import unmount_below
 from localcluster.progress import part, say
 from localcluster.shell import run
@@ -82,8 +82,9 @@ def _remove_files() -> None:
         for link in logs.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(str(layout.STATE)):
                 link.unlink()
-    for file in (layout.KUBECONFIG, layout.CLUSTER_JSON, layout.IMAGES_JSON):
-        file.unlink(missing_ok=True)
+    for checkout in {lock.holder() or layout.REPO, layout.REPO}:
+        for file in (layout.KUBECONFIG, layout.CLUSTER_JSON, layout.IMAGES_JSON):
+            (checkout / file.relative_to(layout.REPO)).unlink(missing_ok=True)
     _remove_strays()
     for folder in (layout.STATE, layout.RUN):
         shutil.rmtree(folder, ignore_errors=True)
