@@ -107,7 +107,7 @@ def fetch(
 
 @contextmanager
 def _reporting(progress: Progress, started: float) -> Iterator[None]:
-    """A line at least every two seconds, and every note as it comes, until the work is done."""
+    """How far it is, and what went wrong and is tried again, every two seconds until the work is done."""
     done = threading.Event()
 
     def report() -> None:
