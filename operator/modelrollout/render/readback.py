@@ -1,4 +1,4 @@
-"""What live routes say: their weights, and whether the gateways took them."""
+"""What live routes say: their weights, and whether the gateways took them. Also re-exports ``differs``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 from modelrollout.api.base import clean
 from modelrollout.render import names
+from modelrollout.render.difference import differs
 from modelrollout.render.reading import SENTENCE_LIMIT, Live, get, holds
 from modelrollout.rollout.observed import Backend, Route
+
+
+__all__ = ["RouteState", "backends_of", "differs", "observe_routes", "route_state"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +23,10 @@ _CONDITION = ("type", "status", "reason", "message", "observedGeneration", "last
 _CONTAINER = ("name", "ready", "restartCount", "state", "lastState")
 _STATE = ("exitCode", "reason", "message", "startedAt")
 _MESSAGE_TAIL = 1024
-_WORDS = ("apiVersion", "kind", "type", "status", "reason", "phase", "controllerName", "group", "name")
 
 
 def trim(kind: str, manifest: Mapping[str, Any]) -> Manifest:
-    """A copy of a live object of ``kind`` with only what rendering, reading back and comparing need.
+    """A live object of ``kind`` with only what rendering, reading back and comparing need; shares its parts.
 
     ``kind`` is written into it (items of a list come without). Kinds not known here lose only what is never read.
     """
@@ -37,13 +35,11 @@ def trim(kind: str, manifest: Mapping[str, Any]) -> Manifest:
     own = {key: value for key, value in (metadata.get("annotations") or {}).items() if _is_own(key)}
     if own:
         kept["annotations"] = own
-    trimmed: dict[str, Any] = {"kind": kind, "metadata": kept}
+    trimmed: Manifest = {"kind": kind, "metadata": kept}
     if "apiVersion" in manifest:
         trimmed["apiVersion"] = manifest["apiVersion"]
     spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
-    trimmed |= _parts(kind, spec, status)
-    compacted: Manifest = _compact(trimmed, "")
-    return compacted
+    return trimmed | _parts(kind, spec, status)
 
 
 def _is_own(annotation: str) -> bool:
@@ -103,14 +99,3 @@ def _conditions(part: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _pick(part: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: part[key] for key in keys if key in part}
-
-
-def _compact(value: Any, key: str) -> Any:
-    """A copy that shares its keys and its words with all others: each watch event brings its own copies of them."""
-    if isinstance(value, Mapping):
-        return {sys.intern(name): _compact(item, name) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_compact(item, key) for item in value]
-    if isinstance(value, str) and key in _WORDS and len(value) < 40:
-        return sys.intern(value)
-    return value
