@@ -39,12 +39,21 @@ class InvalidSpec(Exception):  # noqa: N818 - a finding about the user's text, n
 
 def explain(error: ValidationError) -> InvalidSpec:
     """Turn pydantic's findings into ours. Values are never repeated: they may be long or not printable."""
+    entries = error.errors(include_url=False, include_input=False)
+    places = [entry["loc"] for entry in entries]
+    # pydantic counts only items without faults: one faulty step would also be reported as too few steps
+    echoes = {
+        entry["loc"]
+        for entry in entries
+        if entry["type"] == "too_short" and any(_below(place, entry["loc"]) for place in places)
+    }
     return InvalidSpec(
-        tuple(
-            Problem(_path(entry["loc"]), _sentence(entry))
-            for entry in error.errors(include_url=False, include_input=False)
-        )
+        tuple(Problem(_path(entry["loc"]), _sentence(entry)) for entry in entries if entry["loc"] not in echoes)
     )
+
+
+def _below(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
 
 
 def _path(place: tuple[int | str, ...]) -> str:

@@ -214,7 +214,17 @@ Status = TypeVar("Status", bound=StatusModel)
 
 def status_to_dict(status: StatusModel) -> dict[str, Any]:
     """Plain JSON in camelCase, as the API server stores it: without empty optional fields."""
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    written: dict[str, Any] = _without_none(status.model_dump(mode="json", by_alias=True))
+    return written
+
+
+def _without_none(value: Any) -> Any:
+    # pydantic's exclude_none looks before a NaN becomes None, and the API server refuses null for a number
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_none(item) for item in value]
+    return value
 
 
 def status_from(raw: object) -> ModelDeploymentStatus:

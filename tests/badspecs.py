@@ -1,0 +1,63 @@
+"""The table of bad specs, read for the tiers that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DATA = Path(__file__).parent / "data" / "api"
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BadSpec:
+    """One case: the whole object, where the answer must point to, and a piece of what it must say."""
+
+    case: str
+    manifest: Manifest
+    path: str
+    sentence: str
+    operator_path: str
+    operator_sentence: str
+
+    def __str__(self) -> str:
+        return self.case
+
+
+def good() -> Manifest:
+    """The object that all cases start from."""
+    loaded: Manifest = yaml.safe_load((DATA / "good.yaml").read_text())
+    return loaded
+
+
+def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> Manifest:
+    """JSON merge patch: null removes, lists are replaced."""
+    result = dict(base)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            inner = result.get(key)
+            result[key] = merged(inner if isinstance(inner, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _read(entry: Mapping[str, Any]) -> BadSpec:
+    return BadSpec(
+        case=entry["case"],
+        manifest=merged(good(), entry["patch"]),
+        path=entry["path"],
+        sentence=entry["sentence"],
+        operator_path=entry.get("operatorPath", entry["path"]),
+        operator_sentence=entry.get("operator", entry["sentence"]),
+    )
+
+
+BAD_SPECS = [_read(entry) for entry in yaml.safe_load((DATA / "bad_specs.yaml").read_text())]
