@@ -97,7 +97,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _bring_up(names: tuple[str, ...]) -> None:
     packages.install_packages()
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(16) as pool:
         compiled, built = _build_all(pool, names)
         programs = compiled.result()
         pause = built["pause"].result()
@@ -140,7 +140,7 @@ def _write_addresses() -> None:
 
 
 def _say_how() -> None:
-    say(f"wrote {layout.KUBECONFIG}; look around with:")
+    say(f"the kubeconfig is {layout.KUBECONFIG}; look around with:")
     say(f"  export KUBECONFIG={layout.KUBECONFIG} PATH={gobuild.binaries()}:$PATH; kubectl get pods -A")
     say(f"gateway 127.0.0.1:{settings.GATEWAY_PORT}, Prometheus :{settings.PROMETHEUS_PORT}, S3 :{settings.S3_PORT}")
 

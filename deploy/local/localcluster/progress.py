@@ -36,9 +36,10 @@ def part(name: str, detail: Callable[[], str] | None = None) -> Iterator[None]:
     beater.start()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         ended.set()
-        say(f"{name}: FAILED after {time.monotonic() - begun:.1f} s")
+        reason = str(error).split("\n", 1)[0]
+        say(f"{name}: FAILED after {time.monotonic() - begun:.1f} s: {reason}")
         raise
     ended.set()
     say(f"{name}: done in {time.monotonic() - begun:.1f} s")
