@@ -4,6 +4,7 @@ A reference ends in the hash of all inputs, so an image that did not change is n
 """
 
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -107,7 +108,7 @@ def _operator_wheel() -> Path:
                 copy: Callable[..., object] = shutil.copytree if one.is_dir() else shutil.copy2
                 copy(one, tree / one.name)
             env = {"PYTHONPATH": str(hatch), "SOURCE_DATE_EPOCH": "315532800"}
-            run(["python3", "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=tree, env=env)
+            run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=tree, env=env)
             shutil.rmtree(tree)
 
     made = store.entry("operator-wheel", digest(*sources, tool), make)
