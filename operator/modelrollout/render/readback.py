@@ -12,7 +12,6 @@ from modelrollout.render.difference import differs
 from modelrollout.render.reading import SENTENCE_LIMIT, Live, get, holds
 from modelrollout.rollout.observed import Backend, Route
 
-
 __all__ = ["RouteState", "backends_of", "differs", "observe_routes", "route_state"]
 
 
