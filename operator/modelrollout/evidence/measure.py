@@ -1,0 +1,148 @@
+"""From the raw samples of an answer to the value of an SLI in a window: pods summed, freshness checked."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modelrollout.evidence.counters import Scrapes, growth, quantile
+from modelrollout.evidence.slis import Indicator, Kind, Source
+from modelrollout.ports import Series
+
+STALE_AFTER = 30.0
+"""Seconds after which the newest sample is too old, unless the scrape interval is so long that it is normal."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was measured at one time: a value (None: there is none, and ``why`` says so) and its sample count."""
+
+    value: float | None
+    samples: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span in unix seconds; ``full`` says that it is as long as it was asked to be."""
+
+    start: float
+    end: float
+    full: bool = True
+
+
+@dataclass(frozen=True)
+class _Growth:
+    """Growth by role, summed over processes; ``rate`` is that of the total per second
+    (None: too few scrapes to tell)."""
+
+    roles: Mapping[str, float]
+    buckets: Mapping[float, float]
+    rate: float | None
+
+
+def read_window(
+    indicator: Indicator,
+    answers: Sequence[tuple[str, Source, Sequence[Series]]],
+    target: Sequence[str],
+    window: Window,
+) -> Reading:
+    """The value of ``indicator`` in ``window``, from the series of each protocol's answer (protocol, source, series).
+
+    Every protocol must have been scraped: evidence about half of the traffic is none.
+    """
+    found = []
+    for protocol, source, series in answers:
+        grown = _grow(source, series, target, window)
+        if isinstance(grown, str):
+            return Reading(None, None, f"{grown} for {protocol} at the gateway")
+        found.append(grown)
+    roles = {role: math.fsum(grown.roles.get(role, 0.0) for grown in found) for role in ("total", "errors")}
+    match indicator.kind:
+        case Kind.RATIO:
+            if roles["total"] <= 0:
+                return Reading(None, 0.0, "no request was answered yet")
+            return Reading(min(roles["errors"] / roles["total"], 1.0), roles["total"])
+        case Kind.RATE:
+            rates = [grown.rate for grown in found if grown.rate is not None]
+            if len(rates) < len(found):
+                return Reading(None, roles["total"], "not scraped twice yet")
+            return Reading(math.fsum(rates), roles["total"])
+        case Kind.QUANTILE:
+            return _read_quantile(indicator, found)
+
+
+def _read_quantile(indicator: Indicator, found: Sequence[_Growth]) -> Reading:
+    buckets: dict[float, float] = defaultdict(float)
+    for grown in found:
+        for bound, count in grown.buckets.items():
+            buckets[bound] += count
+    count = buckets.get(math.inf, 0.0)
+    value = quantile(indicator.quantile or 0.0, list(buckets.items()))
+    if value is None:
+        return Reading(None, count, "no request was answered yet")
+    return Reading(value * indicator.scale, count)
+
+
+def _grow(source: Source, series: Sequence[Series], target: Sequence[str], window: Window) -> _Growth | str:
+    """The growth of all processes together, or the sentence that says why there is none."""
+    processes: dict[tuple[str, ...], list[tuple[tuple[str, ...], Series]]] = defaultdict(list)
+    for one in series:
+        processes[tuple(one.labels.get(label, "") for label in target)].append((source.roles_of(one), one))
+    roles: dict[str, float] = defaultdict(float)
+    buckets: dict[float, float] = defaultdict(float)
+    spans: list[tuple[float, float, float]] = []
+    newest, fresh = -math.inf, False
+    for members in processes.values():
+        scrapes = Scrapes.of([one for names, one in members if "sentinel" in names]).until(window.end)
+        last, baseline = scrapes.newest(), scrapes.baseline(window.start)
+        if last is None:
+            continue
+        newest = max(newest, last)
+        fresh = fresh or window.end - last <= max(STALE_AFTER, scrapes.gap)
+        if baseline is None or last <= window.start:
+            continue
+        for names, one in members:
+            grown = growth(one.samples, baseline, window.end)
+            for name in names:
+                roles[name] += grown
+            if "buckets" in names and (bound := _bound(one)) is not None:
+                buckets[bound] += grown
+        spans.extend(_spans(members, scrapes, window))
+    if newest == -math.inf:
+        return "no series"
+    if not fresh:
+        return f"the newest sample is {window.end - newest:.0f} s old"
+    return _Growth(roles, buckets, _rate(spans))
+
+
+def _spans(
+    members: Sequence[tuple[tuple[str, ...], Series]], scrapes: Scrapes, window: Window
+) -> list[tuple[float, float, float]]:
+    """First scrape, last scrape and growth of the total between them, for scrapes that lie in the window.
+
+    A scrape before it would stretch the time by seconds in which the arm had less weight.
+    """
+    first, last = scrapes.first_since(window.start), scrapes.newest()
+    if first is None or last is None or last <= first:
+        return []
+    total = math.fsum(growth(one.samples, first, window.end) for names, one in members if "total" in names)
+    return [(first, last, total)]
+
+
+def _rate(spans: Sequence[tuple[float, float, float]]) -> float | None:
+    """All growth per second of the whole time watched: a pod that replaced another must not count twice."""
+    if not spans:
+        return None
+    watched = max(last for _, last, _ in spans) - min(first for first, _, _ in spans)
+    return math.fsum(total for _, _, total in spans) / watched
+
+
+def _bound(series: Series) -> float | None:
+    try:
+        bound = float(series.labels.get("le", ""))
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound

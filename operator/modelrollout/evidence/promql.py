@@ -1,0 +1,247 @@
+"""PromQL written by users: parsed, bounded, kept inside a namespace, and filled with values that cannot break out.
+
+A query is only ever changed through its syntax tree, and what is sent is the printed tree, so text that this parser
+and Prometheus might read differently never leaves the operator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import promql_parser as promql
+
+from modelrollout.api.durations import format_duration
+
+LONGEST_QUERY = 4096
+LONGEST_RANGE = timedelta(days=1)
+MOST_SUBQUERY_STEPS = 11_000
+DEFAULT_SUBQUERY_STEP = timedelta(minutes=1)
+# The parser's tree functions take time with the cube of the depth: 400 chained minus signs would take seconds.
+DEEPEST_NESTING = 16
+MOST_OPERATORS = 48
+
+PLACEHOLDER = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+PLACEHOLDERS = ("namespace", "name", "revision", "stable", "window")
+
+_TOKEN = re.compile(
+    r"""
+    (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `[^`]*` )
+  | (?P<comment> \#[^\n]* )
+  | (?P<placeholder> \$[A-Za-z_][A-Za-z0-9_]* )
+  | (?P<open> [(\[{] ) | (?P<close> [)\]}] )
+  | (?P<operator> [-+*/%^<>] | [=!]= | \b(?:and|or|unless|atan2)\b )
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_PLAIN_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
+
+
+class QueryError(ValueError):
+    """The query can never be used; the message is one sentence that says what to change."""
+
+
+def quote(value: str) -> str:
+    """A PromQL string literal for any text."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def fill(selector: str, values: Mapping[str, str]) -> str:
+    """Fill the placeholders of a trusted selector, each the whole of a double-quoted string, with any text."""
+    return re.sub(r'"\$([A-Za-z_]+)"', lambda match: quote(values[match[1]]), selector)
+
+
+@lru_cache(maxsize=4096)
+def compile_query(
+    text: str,
+    namespace: str,
+    name: str,
+    revision: str,
+    stable: str,
+    window: timedelta,
+    enforce_namespace: bool = True,
+) -> str:
+    """The query to send for a user's ``text``; raises QueryError.
+
+    ``$namespace``, ``$name``, ``$revision`` and ``$stable`` are filled into label matchers (in a regular expression
+    as literal text), ``$window`` wherever a duration may be. With ``enforce_namespace`` every selector gets
+    ``namespace="<namespace>"``.
+    """
+    if len(text) > LONGEST_QUERY:
+        raise QueryError(f"the query is longer than {LONGEST_QUERY} characters")
+    values = {
+        "namespace": namespace,
+        "name": name,
+        "revision": revision,
+        "stable": stable,
+        "window": format_duration(window),
+    }
+    tree = _parse(_scan(text, values["window"]))
+    _check_type(tree)
+    promql.walk(tree, pre_visit=_check_node)
+    kept = namespace if enforce_namespace else None
+    tree = promql.transform(tree, post_visit=lambda node: _rewrite(node, values, kept))
+    printed = tree.prettify()
+    _check_print(tree, printed, kept)
+    return printed
+
+
+def _scan(text: str, window: str) -> str:
+    """Fill in ``$window`` outside of strings, and refuse what would take the parser too long."""
+    if any((ord(char) < 32 and char not in "\n\r\t") or 0xD800 <= ord(char) < 0xE000 for char in text):
+        raise QueryError("the query has control characters in it")
+    depth = deepest = operators = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal depth, deepest, operators
+        found = match[0]
+        match match.lastgroup:
+            case "placeholder":
+                if found != "$window":
+                    raise QueryError(_misplaced(found))
+                return window
+            case "open":
+                depth += 1
+                deepest = max(deepest, depth)
+            case "close":
+                depth -= 1
+            case "operator":
+                operators += 1
+            case _:
+                pass
+        return found
+
+    filled = _TOKEN.sub(replace, text)
+    if deepest > DEEPEST_NESTING or operators > MOST_OPERATORS:
+        raise QueryError(
+            f"the query is too complex: at most {DEEPEST_NESTING} nested brackets and {MOST_OPERATORS} operators"
+        )
+    return filled
+
+
+def _misplaced(found: str) -> str:
+    if found[1:] in PLACEHOLDERS:
+        return f'write {found} as the value of a label, like revision="{found}"'
+    return f"{found} is unknown; placeholders are {', '.join('$' + name for name in PLACEHOLDERS)}"
+
+
+def _parse(text: str) -> promql.Expr:
+    try:
+        tree: promql.Expr = promql.parse(text)
+    except ValueError as error:
+        raise QueryError(f"the query does not parse: {' '.join(str(error).split())[:200]}") from None
+    return tree
+
+
+def _check_type(node: Any) -> None:
+    while isinstance(node, promql.ParenExpr):
+        node = node.expr
+    if isinstance(node, promql.MatrixSelector | promql.SubqueryExpr):
+        raise QueryError("the query answers a range of samples; wrap it in a function like rate() or max_over_time()")
+    if isinstance(node, promql.StringLiteral):
+        raise QueryError("the query answers a text, not a number")
+
+
+def _check_node(node: Any) -> None:
+    match node:
+        case promql.MatrixSelector():
+            _check_range(node.range)
+        case promql.SubqueryExpr():
+            _check_range(node.range)
+            if node.at is not None:
+                raise QueryError(_NO_AT)
+            step = node.step or DEFAULT_SUBQUERY_STEP
+            if step <= timedelta(0) or (node.range or LONGEST_RANGE) / step > MOST_SUBQUERY_STEPS:
+                raise QueryError(f"a subquery has more than {MOST_SUBQUERY_STEPS} steps; make its step longer")
+        case promql.VectorSelector():
+            if node.at is not None:
+                raise QueryError(_NO_AT)
+            if node.matchers.or_matchers:
+                raise QueryError("`or` between label matchers is not PromQL; use `or` between selectors")
+        case promql.Call() if node.func.name == "info":
+            raise QueryError("info() reads other series than it names and is not allowed; join with group_left")
+        case promql.StringLiteral():
+            named = [found for found in PLACEHOLDER.findall(node.val) if found in PLACEHOLDERS]
+            if named:
+                raise QueryError(_misplaced(f"${named[0]}"))
+        case _:
+            pass
+
+
+_NO_AT = "@ pins the query to a fixed time, so it would never see the rollout; remove it"
+
+
+def _check_range(length: timedelta | None) -> None:
+    if length is None or not timedelta(0) < length <= LONGEST_RANGE:
+        raise QueryError(f"a range is longer than {format_duration(LONGEST_RANGE)}")
+
+
+def _rewrite(node: Any, values: Mapping[str, str], namespace: str | None) -> promql.Expr | None:
+    """A selector with its placeholders filled and its namespace fixed; None leaves any other node as it is."""
+    if not isinstance(node, promql.VectorSelector):
+        return None
+    parts = [_matcher(matcher, values, namespace) for matcher in node.matchers.matchers]
+    if namespace is not None:
+        parts.append(f"namespace={quote(namespace)}")
+    name = node.name or ""
+    if name and not _PLAIN_METRIC.fullmatch(name):
+        parts.insert(0, f"__name__={quote(name)}")
+        name = ""
+    # In the order in which the printer writes them, so that the printed tree can be compared with this one.
+    text = f"{name}{{{','.join(sorted(part for part in parts if part))}}}"
+    if node.offset:
+        milliseconds = node.offset // timedelta(milliseconds=1)
+        text += f" offset {'-' if milliseconds < 0 else ''}{abs(milliseconds)}ms"
+    return _parse(text)
+
+
+def _matcher(matcher: promql.Matcher, values: Mapping[str, str], namespace: str | None) -> str:
+    operator, is_pattern = _operator(matcher.op)
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise QueryError(_misplaced(match[0]))
+        value = values[match[1]]
+        return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value) if is_pattern else value
+
+    value = PLACEHOLDER.sub(replace, matcher.value)
+    if namespace is not None and matcher.name == "namespace" and operator == "=":
+        if value != namespace:
+            raise QueryError(
+                f"a query may look at its own namespace only: remove the matcher of namespace {value[:63]!r}"
+            )
+        return ""
+    label = matcher.name if _PLAIN_LABEL.fullmatch(matcher.name) else quote(matcher.name)
+    return f"{label}{operator}{quote(value)}"
+
+
+def _operator(kind: promql.MatchOp) -> tuple[str, bool]:
+    """How a match operator is written, and whether its value is a regular expression."""
+    if kind == promql.MatchOp.Equal:
+        return "=", False
+    if kind == promql.MatchOp.NotEqual:
+        return "!=", False
+    return ("=~", True) if kind == promql.MatchOp.Re else ("!~", True)
+
+
+def _check_print(tree: promql.Expr, printed: str, namespace: str | None) -> None:
+    """Refuse a query whose printed form is not the checked tree, or has a selector outside the namespace."""
+    again = _parse(printed)
+    outside: list[str] = []
+
+    def check(node: Any) -> None:
+        if isinstance(node, promql.VectorSelector) and not any(
+            matcher.name == "namespace" and matcher.op == promql.MatchOp.Equal and matcher.value == namespace
+            for matcher in node.matchers.matchers
+        ):
+            outside.append(node.prettify())
+
+    if namespace is not None:
+        promql.walk(again, pre_visit=check)
+    if outside or repr(again) != repr(tree):
+        raise QueryError("the query cannot be kept inside its namespace; write it in a simpler way")
