@@ -109,7 +109,7 @@ class ProbeTarget:
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """What a Lease says. ``holder`` empty: free. ``duration`` in seconds; ``version`` is the resourceVersion read.
+    """What a Lease says. ``holder`` empty: free. ``duration`` in seconds; ``version`` names what was read.
 
     The times are for people: the clocks of two hosts may differ, so no decision may use them.
     """

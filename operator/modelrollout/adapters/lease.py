@@ -9,7 +9,7 @@ from typing import Any
 from modelrollout.adapters.apierrors import Call, Failure, convert
 from modelrollout.adapters.apiserver import ApiServer
 from modelrollout.adapters.kubernetes import KINDS
-from modelrollout.ports import LeaseRecord, Manifest, RejectedError
+from modelrollout.ports import LeaseRecord, Manifest
 
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -38,7 +38,7 @@ class KubernetesLeases:
         return _record(reply.body)
 
     async def update(self, record: LeaseRecord) -> LeaseRecord:
-        """Replace the Lease; raises ConflictError unless ``record.version`` is current."""
+        """Replace the Lease; raises ConflictError unless ``record.version`` is the current one."""
         if not record.version:
             raise ValueError("a lease is only written over a version that was read")
         reply = await self._server.request(
@@ -55,7 +55,8 @@ class KubernetesLeases:
     def _manifest(self, record: LeaseRecord) -> Manifest:
         metadata = {"name": self._name, "namespace": self._namespace}
         if record.version:
-            metadata["resourceVersion"] = record.version
+            # Both: by a PUT with the resourceVersion alone the API server would revive a Lease that was deleted.
+            metadata["uid"], metadata["resourceVersion"] = record.version.split("/", 1)
         spec: dict[str, Any] = {
             "holderIdentity": record.holder,
             "leaseDurationSeconds": max(1, math.ceil(record.duration)),
@@ -76,16 +77,14 @@ class KubernetesLeases:
 def _record(manifest: Manifest) -> LeaseRecord:
     """Read a Lease that any program may have written: only the API server's own schema is relied on."""
     spec = manifest.get("spec") or {}
-    version = manifest["metadata"].get("resourceVersion")
-    if not version:
-        raise RejectedError("the Lease has no resourceVersion, so it cannot be written safely")
+    metadata = manifest["metadata"]
     return LeaseRecord(
         holder=spec.get("holderIdentity") or "",
         duration=float(spec.get("leaseDurationSeconds") or 0),
         acquired_at=_time(spec.get("acquireTime")),
         renewed_at=_time(spec.get("renewTime")),
         transitions=int(spec.get("leaseTransitions") or 0),
-        version=version,
+        version=f"{metadata['uid']}/{metadata['resourceVersion']}",
     )
 
 
