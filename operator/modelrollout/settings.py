@@ -23,9 +23,10 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
 from modelrollout.api.base import Duration
-from modelrollout.api.scalars import Label, ObjectName, Quantity
+from modelrollout.api.scalars import Label, ObjectName
 from modelrollout.api.workload import Resources
 
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([kMGT]i?|m)?$", max_length=32)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[
     str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)

@@ -40,14 +40,26 @@ NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @click.command()
-@click.option("--settings", "path", type=click.Path(dir_okay=False, path_type=Path), envvar="MODELROLLOUT_SETTINGS",
-              help="Settings file (YAML); an unknown key is an error. Default: built-in defaults.")
-@click.option("--kubeconfig", type=click.Path(dir_okay=False, path_type=Path),
-              help="Kubeconfig to use. Default: $KUBECONFIG, else the pod's service account, else ~/.kube/config.")
+@click.option(
+    "--settings",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="MODELROLLOUT_SETTINGS",
+    help="Settings file (YAML); an unknown key is an error. Default: built-in defaults.",
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Kubeconfig to use. Default: $KUBECONFIG, else the pod's service account, else ~/.kube/config.",
+)
 @click.option("--context", help="Context of the kubeconfig. Default: its current one.")
 @click.option("--namespace", "namespaces", multiple=True, help="Look after this namespace only; may be repeated.")
-@click.option("--bind", default="0.0.0.0", show_default=True,  # noqa: S104 - probes and Prometheus come from outside
-              help="Address of the metrics and health ports.")
+@click.option(
+    "--bind",
+    default="0.0.0.0",  # noqa: S104 - kubelet and Prometheus come from outside
+    show_default=True,
+    help="Address of the metrics and health ports.",
+)
 @click.option("--log-level", type=click.Choice([level.value for level in LogLevel]), help="Overrides the settings.")
 @click.option("--log-format", type=click.Choice([kind.value for kind in LogFormat]), help="Overrides the settings.")
 def run(
@@ -90,8 +102,9 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
         loop.add_signal_handler(number, stop.set)
     clock = SystemClock()
     telemetry = Telemetry()
+    lease_server = ApiServer(login, timeout=5.0)
     leadership = Leadership(
-        KubernetesLeases(ApiServer(login, timeout=5.0), _own_namespace(settings), settings.lease.name),
+        KubernetesLeases(lease_server, _own_namespace(settings), settings.lease.name),
         clock,
         clock.monotonic,
         settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
@@ -110,7 +123,9 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
     providers = {name: PrometheusMetrics(entry) for name, entry in settings.prometheus.items()}
     metrics: dict[str, Metrics] = dict(providers)
     gateway = DataPlaneGateway()
-    measurer = Measurer(measurements, cache, clock, settings, metrics, TritonModelServer(), gateway, telemetry)
+    measurer = Measurer(
+        measurements, cache, clock, settings, metrics, TritonModelServer(), gateway, telemetry.provider_failed
+    )
     reconciler = Reconciler(
         cluster, clock, cache, settings, measurements, measurer, telemetry, may_act=leadership.is_leader
     )
@@ -119,13 +134,15 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
         asyncio.create_task(leadership.run(), name="leadership"),
         asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue"),
         asyncio.create_task(telemetry.beat(clock), name="heartbeat"),
-        asyncio.create_task(watch(settings, cache, queue.wake, login, stop, telemetry), name="watches"),
+        asyncio.create_task(watch(settings, cache, queue.wake, login, stop, telemetry.ready), name="watches"),
     ]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
+    # kopf catches the signals too and returns without an error: that is a stop, not a failure.
     for task in (tasks[1], tasks[3]):
-        if task.done() and not stop.is_set():
-            failed.append(f"{task.get_name()} ended: {task.exception() if not task.cancelled() else 'cancelled'}")
+        error = task.exception() if task.done() and not task.cancelled() else None
+        if error is not None:
+            failed.append(f"{task.get_name()} ended: {error}")
     stop.set()
     await measurements.close()
     for task in (tasks[1], tasks[2], tasks[0]):
@@ -136,6 +153,7 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
         await asyncio.wait_for(asyncio.gather(tasks[3], return_exceptions=True), 10)
     await gateway.close()
     await server.close()
+    await lease_server.close()
     telemetry.close()
     for reason in failed:
         _LOGGER.error("stopping: %s", reason)
@@ -146,7 +164,7 @@ async def _work_when_leading(leadership: Leadership, cache: Cache, queue: Queue,
     """Take turns only while leading; what was woken before is looked at when leading begins."""
     await leadership.wait_until_leader()
     telemetry.leading(True)
-    for key in cache.keys():
+    for key in cache.known():
         queue.wake(key)
     await queue.run()
 

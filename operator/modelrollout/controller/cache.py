@@ -85,7 +85,7 @@ class Cache:
             if found == kind:
                 yield _decoded(entry)
 
-    def keys(self) -> list[Key]:
+    def known(self) -> list[Key]:
         """All ModelDeployments that something is known of."""
         return sorted(self._objects)
 

@@ -6,6 +6,7 @@ from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.measurements import Record
 from modelrollout.controller.obstacles import Obstacles
+from modelrollout.evidence.check import guards_problem
 from modelrollout.ports import Manifest
 from modelrollout.render.names import revision_of
 from modelrollout.render.pods import observe_workload

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.evaluation import evaluate
 from modelrollout.controller.measurements import Measurements
 from modelrollout.evidence.context import Context
 from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, ProbeTarget, WarmTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
-from modelrollout.render.readback import is_ready
+from modelrollout.render.pods import pod_ready
 from modelrollout.rollout.observed import Gate, GateState, Probe
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest
 from modelrollout.settings import Gateway as GatewaySettings
@@ -38,6 +39,7 @@ class Measurer:
         metrics: Mapping[str, Metrics],
         servers: ModelServer,
         gateway: Gateway,
+        provider_failed: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._measurements = measurements
         self._cache = cache
@@ -46,6 +48,7 @@ class Measurer:
         self._metrics = metrics
         self._servers = servers
         self._gateway = gateway
+        self._provider_failed = provider_failed
 
     def want(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
         """Have running exactly what ``plan`` asks for."""
@@ -77,6 +80,8 @@ class Measurer:
             started = loop.time()
             metrics = self._metrics[rollout.prometheus]
             evaluation = await evaluate(metrics, rollout.guards, context, request, self._clock)
+            if evaluation.with_verdict(Verdict.PROVIDER_DOWN):
+                self._provider_failed(rollout.prometheus)
             self._measurements.report(key, evaluation)
             spent = loop.time() - started
             await self._clock.sleep(max(request.interval.total_seconds() - spent, 0.05))
@@ -88,7 +93,7 @@ class Measurer:
             targets = [
                 WarmTarget(pod["metadata"]["name"], pod["status"]["podIP"], GRPC_PORT, model)
                 for pod in self._cache.every(key, "Pod")
-                if revision_of(pod) == revision and is_ready(pod) and (pod.get("status") or {}).get("podIP")
+                if revision_of(pod) == revision and pod_ready(pod) and (pod.get("status") or {}).get("podIP")
             ]
             reports = await asyncio.gather(*(self._servers.warm(target) for target in targets))
             failed = [report for report in reports if not report.passed]

@@ -40,7 +40,12 @@ class LogsIn(Protocol):
 
 
 async def watch(
-    settings: Settings, cache: Cache, wake: Callable[[Key], None], login: LogsIn, stop: asyncio.Event, ready: Callable[[], None]
+    settings: Settings,
+    cache: Cache,
+    wake: Callable[[Key], None],
+    login: LogsIn,
+    stop: asyncio.Event,
+    ready: Callable[[], None],
 ) -> None:
     """Watch every kind until ``stop``; ``ready`` is called when the watches run."""
 

@@ -72,7 +72,7 @@ def prepare(situation: Situation) -> Draft:
     if situation.stable:
         weight = situation.observed.route.weight_of(attempt.revision)
         route = situation.layout(situation.stable, attempt.revision, ARMED if weight > ARMED else 0)
-        state = replace(state, route=route, shares=shares_in(route))
+        state = replace(state, route=route)
     if pods.ready >= situation.replicas:
         return replace(
             state,
@@ -177,15 +177,15 @@ def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:
         and situation.seen(revision)
         and situation.subject.ready >= situation.capacity_for(first)
     ):
-        return replace(state, route=stepped, shares=shares_in(stepped))
-    return waiting_for_gateway(situation, replace(state, route=armed, shares=shares_in(armed)), revision, slow)
+        return replace(state, route=stepped)
+    return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
 
 
 def _first_deployment(situation: Situation, state: Draft, slow: bool) -> Draft:
     revision = situation.attempt.revision
     whole = situation.layout(revision)
     if not (situation.confirmed(whole) and situation.seen(revision)):
-        return waiting_for_gateway(situation, replace(state, route=whole, shares={revision: WHOLE}), revision, slow)
+        return waiting_for_gateway(situation, replace(state, route=whole), revision, slow)
     message = f"{revision} serves all traffic"
     ended, history, record = closed(situation, state, Outcome.PROMOTED, "FirstDeployment", message)
     return replace(
@@ -250,5 +250,7 @@ def begin_step(situation: Situation, step: int, weight: int) -> Draft:
         route=route,
         shares=shares_in(route),
         evaluate=evaluation_request(started),
+        # The trial before the first weight got answers; said here, it costs no write of its own.
+        provider_down=False if situation.spec.guards and step == 1 else None,
         wakes=(situation.now + hold,),
     )

@@ -15,9 +15,9 @@ from modelrollout.api.status import (
     TrafficStatus,
 )
 from modelrollout.rollout.conditions import conditions
-from modelrollout.rollout.draft import Draft, guard_statuses, traffic_percent
+from modelrollout.rollout.draft import Draft, guard_statuses
 from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
-from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.situation import Situation, percent
 
 ANNOUNCED = {
     ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
@@ -71,12 +71,12 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
     if state.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID) and state.stable:
         placed = [state.stable]
     traffic = tuple(
-        TrafficStatus(revision=name, slot=situation.slot_of(name), weight=traffic_percent(state, name))
+        TrafficStatus(revision=name, slot=situation.slot_of(name), weight=_told(situation, state, name))
         for name in placed
     )
     rollout = state.rollout
     if rollout is not None and rollout.outcome is None and state.phase is Phase.ROLLING_BACK:
-        rollout = rollout.model_copy(update={"weight": traffic_percent(state, rollout.revision)})
+        rollout = rollout.model_copy(update={"weight": _told(situation, state, rollout.revision)})
     return situation.status.model_copy(
         update={
             "observed_generation": situation.deployment.metadata.generation,
@@ -91,6 +91,13 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
             "handled_command": _handled(situation, state),
         }
     )
+
+
+def _told(situation: Situation, state: Draft, revision: str) -> float:
+    """Percent of ``revision`` as people read it: what the decision knows to be so, else what was told before."""
+    if state.shares is not None:
+        return percent(state.shares.get(revision, 0))
+    return next((entry.weight for entry in situation.status.traffic if entry.revision == revision), 0.0)
 
 
 def _handled(situation: Situation, state: Draft) -> str | None:

@@ -10,7 +10,7 @@ from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import GuardStatus, HistoryEntry, Outcome, Phase, RolloutStatus
 from modelrollout.rollout.judgement import current
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan
-from modelrollout.rollout.situation import Situation, percent
+from modelrollout.rollout.situation import Situation
 
 SLOW_GATEWAY = timedelta(seconds=5)
 """A gateway that has not confirmed a route after this long is worth a line in the status."""
@@ -23,7 +23,8 @@ QUARANTINE_LIMIT = 20
 class Draft:
     """The next state. ``fleets`` are revisions that shall have all their pods; ``route`` None leaves routes alone.
 
-    ``shares`` are parts per million by revision for the status; ``wakes`` are the moments to look again at.
+    ``shares`` are parts per million by revision for the status, None keeps what it says: a weight that is only asked
+    for is not told. ``wakes`` are the moments to look again at.
     """
 
     phase: Phase
@@ -36,7 +37,7 @@ class Draft:
     history: tuple[HistoryEntry, ...]
     fleets: tuple[str, ...] = ()
     route: RoutePlan | None = None
-    shares: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, int] | None = None
     events: tuple[EventPlan, ...] = ()
     gate: str | None = None
     evaluate: EvaluationRequest | None = None
@@ -63,13 +64,7 @@ def draft(situation: Situation, phase: Phase, message: str) -> Draft:
         rollout=situation.status.rollout,
         quarantined=tuple(situation.status.quarantined),
         history=tuple(situation.status.history),
-        shares=shares_of(situation),
     )
-
-
-def shares_of(situation: Situation) -> dict[str, int]:
-    """Parts per million by revision as read back from the routes."""
-    return dict(situation.observed.route.weights)
 
 
 def shares_in(route: RoutePlan) -> dict[str, int]:
@@ -171,8 +166,3 @@ def guard_statuses(situation: Situation) -> tuple[GuardStatus, ...]:
         )
         for result in evaluation.results
     )
-
-
-def traffic_percent(state: Draft, revision: str) -> float:
-    """The share of ``revision`` for people."""
-    return percent(state.shares.get(revision, 0))

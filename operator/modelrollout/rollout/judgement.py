@@ -26,7 +26,9 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """``message`` is one clause without numbers that change; ``evidence`` has them; ``provider_down`` None: nobody
+    """What the guards ask for, and why.
+
+    ``message`` is one clause without numbers that change, ``evidence`` has them. ``provider_down`` None: nobody
     asked yet. ``warned`` names Warn guards in breach.
     """
 

@@ -45,7 +45,7 @@ def step(situation: Situation) -> Draft:
         return replace(state, wakes=(held_until,))
     if target != weight and situation.written(next_route):
         # The write of the next step is out but not confirmed: going on is the only way that never loses a request.
-        return _confirm(situation, replace(state, route=next_route, shares=shares_in(next_route)), upcoming)
+        return _confirm(situation, replace(state, route=next_route), upcoming)
     blocked = _blocked(situation, judgement, state, target)
     if blocked is not None:
         return blocked
@@ -57,7 +57,6 @@ def step(situation: Situation) -> Draft:
         message=_step_message(situation),
         rollout=attempt,
         route=next_route,
-        shares=shares_in(next_route),
     )
 
 
@@ -101,7 +100,6 @@ def _watching(situation: Situation, judgement: Judgement, message: str, weight: 
         draft(situation, situation.status.phase, message),
         fleets=(other, revision) if other else (revision,),
         route=route,
-        shares=shares_in(route),
         evaluate=evaluation_request(situation),
         breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
         provider_down=judgement.provider_down,
@@ -256,7 +254,7 @@ def bake(situation: Situation) -> Draft:
     if situation.written(final):
         return _completed(situation) if situation.confirmed(final) else replace(state, route=final)
     blocked = _bake_blocked(situation, judgement, state)
-    return blocked or replace(state, route=final, shares=shares_in(final))
+    return blocked or replace(state, route=final)
 
 
 def _bake_blocked(situation: Situation, judgement: Judgement, state: Draft) -> Draft | None:
