@@ -18,6 +18,7 @@ import requests
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "component-tests"
+STRANGER = "somebody-without-rights"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -42,7 +43,8 @@ class ApiServer:
 
     def __init__(self, url: str, folder: Path, programs: Path) -> None:
         self.url = url
-        self.kubeconfig = folder / "kubeconfig"
+        self.kubeconfig = self._write_kubeconfig(folder, url, TOKEN)
+        self.kubeconfig_without_rights = self._write_kubeconfig(folder, url, STRANGER)
         self._programs = programs
         # kubectl keeps what it knows of a server by address and port; ports come back with another server behind.
         self._cache = ("--cache-dir", str(folder / "kubectl-cache"))
@@ -50,18 +52,21 @@ class ApiServer:
         self._session.trust_env = False
         self._session.headers["Authorization"] = f"Bearer {TOKEN}"
         self._session.verify = str(folder / "keys" / "apiserver.crt")
-        self.kubeconfig.write_text(json.dumps(self._kubeconfig(folder)))
 
-    def _kubeconfig(self, folder: Path) -> Manifest:
+    @staticmethod
+    def _write_kubeconfig(folder: Path, url: str, token: str) -> Path:
         authority = str(folder / "keys" / "apiserver.crt")
-        return {
+        content = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "component", "cluster": {"server": self.url, "certificate-authority": authority}}],
-            "users": [{"name": "admin", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "component", "context": {"cluster": "component", "user": "admin"}}],
+            "clusters": [{"name": "component", "cluster": {"server": url, "certificate-authority": authority}}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "component", "context": {"cluster": "component", "user": "user"}}],
             "current-context": "component",
         }
+        path = folder / f"kubeconfig-{token}"
+        path.write_text(json.dumps(content))
+        return path
 
     def request(
         self,
@@ -110,7 +115,7 @@ def running(programs: Path, folder: Path) -> Iterator[ApiServer]:
     keys.mkdir(parents=True)
     _openssl("genrsa", "-out", keys / "sa.key", "2048")
     _openssl("rsa", "-in", keys / "sa.key", "-pubout", "-out", keys / "sa.pub")
-    (keys / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
+    (keys / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n{STRANGER},stranger,stranger\n")
     etcd = [
         programs / "etcd",
         f"--data-dir={folder / 'etcd'}",

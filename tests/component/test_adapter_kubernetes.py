@@ -194,7 +194,7 @@ class TestApply:
     async def test_what_the_server_cannot_take_is_rejected(self, cluster: KubernetesCluster, namespace: str) -> None:
         body = service(namespace)
         body["spec"]["ports"][0]["port"] = 70000
-        with pytest.raises(RejectedError, match="spec.ports"):
+        with pytest.raises(RejectedError, match=r"spec\.ports"):
             await cluster.apply(body)
 
     async def test_without_rights(self, api: ApiServer, namespace: str) -> None:
