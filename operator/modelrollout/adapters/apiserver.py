@@ -206,7 +206,12 @@ class ApiServer:
             old = self._session
             if old is not None and old.number > unless_newer_than:
                 return old
-            client = ApiClient(await self._login.configuration())
+            configuration = await self._login.configuration()
+            try:
+                client = ApiClient(configuration)
+            except (OSError, ValueError) as error:
+                why = one_line(f"cannot use the certificates of the login: {error}")
+                raise TransientError(why) from error
             client.user_agent = USER_AGENT
             self._session = _Session(client, number=0 if old is None else old.number + 1)
             if old is not None:

@@ -6,9 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from modelrollout.adapters.apierrors import one_line
 from modelrollout.ports import TransientError
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -63,8 +65,9 @@ class Login:
                     client_configuration=configuration,
                     persist_config=False,
                 )
-        except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TransientError(f"cannot log in to the API server: {error}") from error
+        # The library meets a broken file with whatever error its code happens to run into.
+        except (ConfigException, yaml.YAMLError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise TransientError(one_line(f"cannot log in to the API server: {error}")) from error
         if token := configuration.api_key.get("BearerToken"):
             # A token file that ends in a newline would make an invalid header.
             configuration.api_key["BearerToken"] = token.strip()
