@@ -111,7 +111,8 @@ class ModelDeploymentSpec(SpecModel):
     pool: Label = "cpu"
     """The kind of node, by its name in the operator's settings. A change makes a new revision."""
     replicas: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
-    """Pods of the serving revision, 1 to 1000; the candidate gets as many as its weight needs."""
+    """Pods of each revision, 1 to 1000: of the one that serves, and of the other one while it is tried or
+    kept warm."""
     traffic: Traffic
     """Gateway and hostnames."""
     # A rollout that is left out is checked like an empty one: it needs guards too.

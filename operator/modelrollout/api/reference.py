@@ -26,9 +26,9 @@ def generate() -> dict[str, str]:
 def api_reference() -> str:
     """One table for each object, in the order of the fields."""
     introduction = (
-        f"Group `{GROUP}`, version `{VERSION}`, namespaced. Durations are written like `90s`, `5m`, `1h30m` or "
-        "`500ms`. Fields marked * are required. What is said under *Refused* is checked at `kubectl apply`, and "
-        "by the operator again."
+        f"Group `{GROUP}`, version `{VERSION}`, namespaced. Durations are written like `90s`, `5m`, "
+        "`1h30m` or `500ms`. Fields marked * are required. What is said under *Refused* is checked at "
+        "`kubectl apply`, and by the operator again."
     )
     lines = [NOTE, "# API reference", "", introduction, ""]
     for resource in RESOURCES:
@@ -39,8 +39,8 @@ def api_reference() -> str:
 def conditions_and_events() -> str:
     """The stable words, what each means and what it asks of a person."""
     introduction = (
-        "All conditions of a ModelDeployment are positive: `True` is the good state. Types and event reasons are "
-        "stable words to match on; messages are for people and may change."
+        "All conditions of a ModelDeployment are positive: `True` is the good state. Types and event "
+        "reasons are stable words to match on; messages are for people and may change."
     )
     lines = [NOTE, "# Conditions and events", "", introduction, "", "## Conditions", ""]
     for condition in ConditionType:
