@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from typing_extensions import override
 
 import modelrollout
 from modelrollout.adapters import login as login_module
@@ -170,6 +171,7 @@ async def test_many_refused_requests_log_in_once(tmp_path: Path) -> None:
     class Counting(Login):
         asked = 0
 
+        @override
         async def configuration(self) -> Any:
             self.asked += 1
             kubeconfig(tmp_path, url, token="first" if self.asked == 1 else good)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from modelrollout.controller.leadership import Leadership, LeaseTiming, Move, Sighting, next_move, sight
 from modelrollout.ports import ConflictError, LeaseRecord, TransientError
@@ -285,6 +286,7 @@ class Process(World):
         self.link = Link(shared)
         self.leadership = Leadership(self.link, self, world.monotonic, name)
 
+    @override
     async def sleep(self, seconds: float) -> None:
         end = self.world.seconds + seconds
         while self.world.seconds < max(end, self.stopped_until):
