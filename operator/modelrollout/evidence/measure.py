@@ -35,8 +35,10 @@ class Window:
 
 @dataclass(frozen=True)
 class _Growth:
-    """Growth by role, summed over processes; ``rate`` is that of the total per second
-    (None: too few scrapes to tell)."""
+    """Growth by role, summed over processes.
+
+    ``rate`` is that of the total per second (None: too few scrapes to tell).
+    """
 
     roles: Mapping[str, float]
     buckets: Mapping[float, float]
