@@ -37,6 +37,7 @@ def _end_containers() -> int:
         for listed in Path(top).rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
                 pids |= {int(pid) for pid in listed.read_text().split()}
+    pids.discard(0)  # a process outside our pid namespace; to kill(2) it would mean ourselves
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
