@@ -42,6 +42,7 @@ class Chronicle:
         self.weights: list[Weights] = []
         self.events: list[Moment] = []
         self.phases: list[Moment] = []
+        self.slots: dict[str, int] = {}
         self._seen: set[str] = set()
         self._changed = asyncio.Condition()
 
@@ -90,15 +91,17 @@ class Chronicle:
             self.phases.append(Moment(at, phase, message))
 
     def see_route(self, item: Object, at: float) -> None:
-        """Take note of the weights of a route; a revision in both slots is added up."""
+        """Take note of the weights of a route, and of the slot of each revision that has any."""
         rules = item.get("spec", {}).get("rules", [])
         if item["metadata"]["name"] != self.name or not rules:
             return
         backends = rules[0].get("backendRefs", [])
         whole = sum(backend.get("weight", 1) for backend in backends) or 1
         percent: dict[str, float] = {}
-        for backend in backends:
+        for slot, backend in enumerate(backends):
             share = 100.0 * backend.get("weight", 1) / whole
+            if share > 0:  # an empty slot repeats the stable Service with weight 0
+                self.slots[backend["name"]] = slot
             percent[backend["name"]] = percent.get(backend["name"], 0.0) + share
         if not self.weights or self.weights[-1].percent != percent:
             self.weights.append(Weights(at, percent))

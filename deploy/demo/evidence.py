@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,26 +60,26 @@ def quantile(share: float, buckets: Sequence[tuple[float, float]]) -> float | No
 
 @dataclass(frozen=True)
 class ArmCounters:
-    """Raw counters of one arm at the gateway: requests by class of status, and latency buckets by bound in seconds."""
+    """Raw counters of one arm, by proxy: answers by class of status, latency buckets by bound in seconds."""
 
-    classes: dict[str, Samples]
-    buckets: dict[float, Samples]
+    classes: dict[str, list[Samples]]
+    buckets: dict[float, list[Samples]]
 
     def value(self, bound: Bound, since: float, at: float) -> tuple[float | None, float]:
         """The guard's value as a scrape at ``at`` shows it, and the samples it is made of."""
         start = max(since, at - bound.window)
-        total = sum(increase(samples, start, at) for samples in self.classes.values())
+        total = sum(_grown(proxies, start, at) for proxies in self.classes.values())
         if total <= 0:
             return None, 0.0
         if bound.sli == "error-ratio":
-            return increase(self.classes.get("5", ()), start, at) / total, total
+            return _grown(self.classes.get("5", []), start, at) / total, total
         share = {"latency-p50": 0.5, "latency-p95": 0.95, "latency-p99": 0.99}[bound.sli]
-        counts = [(upper, increase(samples, start, at)) for upper, samples in sorted(self.buckets.items())]
+        counts = [(upper, _grown(proxies, start, at)) for upper, proxies in sorted(self.buckets.items())]
         return quantile(share, counts), counts[-1][1] if counts else 0.0
 
     def first_breach(self, bound: Bound, since: float) -> float | None:
         """The time of the first scrape after ``since`` that shows the breach."""
-        scrapes = sorted({at for samples in self.classes.values() for at, _ in samples if at > since})
+        scrapes = sorted({at for proxies in self.classes.values() for one in proxies for at, _ in one if at > since})
         for at in scrapes:
             value, total = self.value(bound, since, at)
             if value is not None and total >= bound.least and value > bound.maximum:
@@ -89,14 +90,18 @@ class ArmCounters:
 async def arm_counters(prometheus: str, cluster: str, start: float, end: float) -> ArmCounters:
     """Read the raw counters of an Envoy cluster between two times (unix seconds)."""
     chosen = f'{{envoy_cluster_name="{cluster}"}}[{int(end - start) + 30}s]'
-    classes: dict[str, Samples] = {}
-    buckets: dict[float, Samples] = {}
+    classes: dict[str, list[Samples]] = defaultdict(list)
+    buckets: dict[float, list[Samples]] = defaultdict(list)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         for series in await _query(session, prometheus, f"envoy_cluster_upstream_rq_xx{chosen}", end):
-            classes[series["metric"]["envoy_response_code_class"]] = _samples(series)
+            classes[series["metric"]["envoy_response_code_class"]].append(_samples(series))
         for series in await _query(session, prometheus, f"envoy_cluster_upstream_rq_time_bucket{chosen}", end):
-            buckets[float(series["metric"]["le"]) / 1000] = _samples(series)
+            buckets[float(series["metric"]["le"]) / 1000].append(_samples(series))
     return ArmCounters(classes, buckets)
+
+
+def _grown(proxies: list[Samples], start: float, end: float) -> float:
+    return sum(increase(samples, start, end) for samples in proxies)
 
 
 async def _query(session: aiohttp.ClientSession, base: str, query: str, at: float) -> list[Any]:

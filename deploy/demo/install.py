@@ -16,9 +16,8 @@ NAMESPACE = "modelrollout-system"
 
 def values(place: Place) -> dict[str, Any]:
     """The chart's values for this place."""
-    repository, _, tag = place.image_operator.rpartition(":")
     return {
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
+        "image": image_value(place.image_operator),
         "settings": {
             "pools": {"cpu": {"image": place.image_triton}},
             "prometheus": {"default": {"url": place.prometheus_inside}},
@@ -31,6 +30,17 @@ def values(place: Place) -> dict[str, Any]:
             ],
         },
     }
+
+
+def image_value(reference: str) -> dict[str, str]:
+    """An image's reference as the chart takes it: repository, and digest or tag."""
+    repository, _, digest = reference.partition("@")
+    name, _, tag = repository.rpartition(":")
+    if name and "/" not in tag:  # else the colon is that of the registry's port
+        repository = name
+    else:
+        tag = ""
+    return {"repository": repository, "tag": tag, "digest": digest, "pullPolicy": "IfNotPresent"}
 
 
 def write_values(place: Place, folder: Path) -> Path:

@@ -37,7 +37,7 @@ async def concluded(story: Story, kube: Kube, folder: Path) -> Report:
     """Measure, judge, draw and write the report; works too when the story ended early."""
     told, chronicle = story.told, story.chronicle
     record = await _record(story, kube)
-    times = await rollback_times(story, record)
+    times = await rollback_times(story)
     answers = told.recording.answers
     end = answers[-1].at if answers else 0.0
     facts = Facts(
@@ -104,7 +104,7 @@ def _drawn(story: Story, times: RollbackTimes, folder: Path) -> None:
     draw(folder / "picture.png", recording, story.chronicle.weights, story.screen.scene.names, shown, (start, end))
 
 
-async def rollback_times(story: Story, record: Object | None) -> RollbackTimes:
+async def rollback_times(story: Story) -> RollbackTimes:
     """Measure the rollback of v3 against Prometheus' samples and the API server's log."""
     told, chronicle = story.told, story.chronicle
     revision = told.revisions.get(V3.version)
@@ -118,15 +118,12 @@ async def rollback_times(story: Story, record: Object | None) -> RollbackTimes:
     rollout = chronicle.status.get("rollout") or {}
     since = _seconds(rollout.get("trafficStartedAt")) or applied
     bounds = [guard_bound(guard) for guard in _guards(chronicle.deployment)]
-    slot = next((t["slot"] for t in (record or {}).get("slots", [])), None)
-    firsts = []
-    for candidate in (0, 1) if slot is None else (slot,):
-        cluster = f"httproute/{chronicle.namespace}/{chronicle.name}/rule/0/backend/{candidate}"
-        try:
-            counters = await arm_counters(place.prometheus_here, cluster, since, wrote + 5)
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-            return RollbackTimes(None, None, f"Prometheus could not be asked afterwards: {error!r}")
-        firsts += [counters.first_breach(bound, since) for bound in bounds if bound is not None]
+    cluster = f"httproute/{chronicle.namespace}/{chronicle.name}/rule/0/backend/{chronicle.slots[revision]}"
+    try:
+        counters = await arm_counters(place.prometheus_here, cluster, since, wrote + 5)
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+        return RollbackTimes(None, None, f"Prometheus could not be asked afterwards: {error!r}")
+    firsts = [counters.first_breach(bound, since) for bound in bounds if bound is not None]
     found = [first for first in firsts if first is not None]
     if not found:
         return RollbackTimes(None, None, "Prometheus stored no sample that shows the breach.")

@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 def made_by_model(answer: Answer) -> bool:
     """Whether an error is the model's own: Triton's sentence about its code, from a named revision.
 
-    The header alone proves nothing: the gateway also puts it on answers it makes itself (``no healthy upstream``).
+    The header alone proves nothing: the gateway also puts it on answers it makes itself (``upstream connect error``).
     """
     return answer.revision is not None and TRITON_FAILURE in answer.text
 
