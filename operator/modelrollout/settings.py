@@ -12,10 +12,12 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -23,14 +25,19 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import override
 
 from modelrollout.api.base import Duration
+from modelrollout.api.rules import matches
 from modelrollout.api.scalars import Label, ObjectName
 from modelrollout.api.workload import Resources
 
-Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([kMGT]i?|m)?$", max_length=32)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Address = Annotated[
-    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)
+Quantity = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    matches(r"^[0-9]+(\.[0-9]+)?(m|k|Ki|[MGTPE]i?)?$", "must be a quantity like 512Mi or 2Gi, not negative"),
+    WithJsonSchema({"type": ["string", "integer"], "maxLength": 32}),
 ]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$", max_length=300)]
 
 
 class SettingsError(ValueError):

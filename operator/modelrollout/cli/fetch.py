@@ -32,8 +32,8 @@ MESSAGE_LIMIT = 1024
 def _amount(_: click.Context, __: click.Parameter, value: str | None) -> int | None:
     try:
         return None if value is None else int(quantity(value))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    except (ValueError, ArithmeticError) as error:
+        raise click.BadParameter("must be a quantity like 50Gi") from error
 
 
 def _location(_: click.Context, __: click.Parameter, value: str) -> tuple[str, str]:

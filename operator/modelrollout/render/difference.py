@@ -72,7 +72,7 @@ def _amounts_differ(desired: Any, live: Any) -> bool:
         return desired is not live
     try:
         return quantity(str(desired)) != quantity(str(live))
-    except ValueError:
+    except (ValueError, ArithmeticError):
         return str(desired) != str(live)
 
 

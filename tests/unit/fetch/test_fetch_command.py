@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.fetch.s3_stub import S3Stub, s3_stub
 
 from modelrollout.adapters import download, object_store
 from modelrollout.cli.fetch import EXIT_CODES, fetch
+from tests.unit.fetch.s3_stub import S3Stub, s3_stub
 
 OBJECTS = {
     "digits/1.4.0/digits/config.pbtxt": b'name: "digits"',

@@ -1,0 +1,196 @@
+"""The Helm chart on a real API server: what it makes is accepted, and its rights are the ones used and no others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modelrollout.settings import parse
+from tests.component.apiserver import REPOSITORY, ApiServer, Manifest, programs
+
+CHART = REPOSITORY / "charts" / "modelrollout"
+VALUES: dict[str, Any] = {
+    "image": {"repository": "registry.example.com/modelrollout", "tag": "1"},
+    "settings": {"pools": {"cpu": {"image": "registry.example.com/triton:1"}}, "metricsPort": 9200},
+}
+
+
+@cache
+def rendered(namespace: str, values: str = "{}") -> list[Manifest]:
+    """The chart's objects for VALUES with ``values`` (JSON) over them."""
+    done = template(namespace, json.loads(values))
+    assert done.returncode == 0, done.stderr
+    return [body for body in yaml.safe_load_all(done.stdout) if body]
+
+
+def template(namespace: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    merged = {**VALUES, **values, "settings": {**VALUES["settings"], **values.get("settings", {})}}
+    command = [programs() / "helm", "template", "modelrollout", CHART, "--namespace", namespace, "--values", "-"]
+    return subprocess.run(
+        [*command, "--kube-version", "1.35.0"], input=json.dumps(merged), capture_output=True, text=True, check=False
+    )
+
+
+def one(bodies: list[Manifest], kind: str) -> Manifest:
+    (found,) = [body for body in bodies if body["kind"] == kind]
+    return found
+
+
+def plural(kind: str) -> str:
+    return kind.lower()[:-1] + "ies" if kind.endswith("y") else f"{kind.lower()}s"
+
+
+def create(api: ApiServer, body: Manifest) -> None:
+    group = body["apiVersion"]
+    root = "/apis" if "/" in group else "/api"
+    where = f"/namespaces/{body['metadata']['namespace']}" if "namespace" in body["metadata"] else ""
+    path = f"{root}/{group}{where}/{plural(body['kind'])}/{body['metadata']['name']}"
+    answer = api.request(
+        "PATCH", path, body, "application/apply-patch+yaml", fieldManager="helm", fieldValidation="Strict"
+    )
+    assert answer.code in (200, 201), answer.message
+
+
+def allowed(api: ApiServer, account: str, namespace: str, verb: str, resource: str, name: str = "") -> bool:
+    group, _, rest = resource.rpartition("/") if resource.count("/") == 1 else ("", "", resource)
+    kind, _, subresource = rest.partition(":")
+    attributes = {
+        "namespace": namespace,
+        "verb": verb,
+        "group": group,
+        "resource": kind,
+        "subresource": subresource,
+        "name": name,
+    }
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": account, "resourceAttributes": attributes},
+    }
+    answer = api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+    assert answer.code == 201, answer.message
+    return bool(answer.body["status"]["allowed"])
+
+
+CHILDREN = {"list", "watch", "get", "create", "patch"}
+RIGHTS: dict[str, set[str]] = {
+    "modelrollout.io/modeldeployments": {"list", "watch"},
+    "modelrollout.io/modeldeployments:status": {"patch"},
+    "modelrollout.io/modelrevisions": CHILDREN,
+    "modelrollout.io/modelrevisions:status": {"patch"},
+    "apps/deployments": CHILDREN,
+    "services": CHILDREN,
+    "policy/poddisruptionbudgets": CHILDREN,
+    "gateway.networking.k8s.io/httproutes": CHILDREN | {"delete"},
+    "gateway.networking.k8s.io/grpcroutes": CHILDREN | {"delete"},
+    "gateway.networking.k8s.io/gateways": set(),
+    "pods": {"list", "watch"},
+    "pods:exec": set(),
+    "pods:log": set(),
+    "events.k8s.io/events": {"create"},
+    "secrets": set(),
+    "configmaps": set(),
+    "namespaces": set(),
+    "nodes": set(),
+    "serviceaccounts": set(),
+    "apps/replicasets": set(),
+    "rbac.authorization.k8s.io/roles": set(),
+    "apiextensions.k8s.io/customresourcedefinitions": set(),
+}
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+
+
+def install(api: ApiServer, namespace: str, values: dict[str, Any]) -> str:
+    for body in rendered(namespace, json.dumps(values)):
+        create(api, body)
+    return f"system:serviceaccount:{namespace}:modelrollout"
+
+
+def check_rights(api: ApiServer, account: str, namespace: str, rights: dict[str, set[str]]) -> None:
+    found = {
+        resource: {verb for verb in VERBS if allowed(api, account, namespace, verb, resource)} for resource in rights
+    }
+    assert found == rights
+
+
+def test_the_rights_are_those_used_and_no_others(api: ApiServer, namespace: str) -> None:
+    account = install(api, namespace, {"networkPolicy": {"enabled": True}})
+    check_rights(api, account, "default", RIGHTS)
+    for verb, granted in (("get", True), ("update", True), ("patch", False), ("delete", False), ("list", False)):
+        assert allowed(api, account, namespace, verb, "coordination.k8s.io/leases", "modelrollout") is granted
+        assert not allowed(api, account, namespace, verb, "coordination.k8s.io/leases", "another")
+    assert allowed(api, account, namespace, "create", "coordination.k8s.io/leases")
+    assert not allowed(api, account, "default", "get", "coordination.k8s.io/leases", "modelrollout")
+    api.kubectl("delete", "clusterrole,clusterrolebinding", "modelrollout")
+
+
+def test_with_namespaces_there_are_no_rights_elsewhere(api: ApiServer, namespace: str) -> None:
+    values = {"settings": {"namespaces": [namespace]}}
+    assert not any(body["kind"].startswith("Cluster") for body in rendered(namespace, json.dumps(values)))
+    account = install(api, namespace, values)
+    check_rights(api, account, namespace, RIGHTS)
+    check_rights(api, account, "default", {resource: set() for resource in RIGHTS})
+
+
+def test_the_operators_pod_is_admitted_where_restricted_is_enforced(api: ApiServer, namespace: str) -> None:
+    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    api.request("PATCH", f"/api/v1/namespaces/{namespace}", label, "application/merge-patch+json")
+    template = one(rendered(namespace), "Deployment")["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": template["spec"]}
+    answer = api.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod, dryRun="All", fieldValidation="Strict")
+    assert answer.code == 201, answer.message
+    (container,) = pod["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_settings_file_is_the_values_with_the_image() -> None:
+    bodies = rendered("ops")
+    settings = parse(one(bodies, "ConfigMap")["data"]["settings.yaml"])
+    assert settings.operator_image == "registry.example.com/modelrollout:1"
+    assert settings.pools["cpu"].image == "registry.example.com/triton:1"
+    (container,) = one(bodies, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"metrics": settings.metrics_port, "health": settings.health_port}
+    assert container["image"] == settings.operator_image
+
+
+def test_changed_settings_restart_the_operator() -> None:
+    def sums(values: dict[str, Any]) -> str:
+        deployment = one(rendered("ops", json.dumps(values)), "Deployment")
+        return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/settings"])
+
+    assert sums({}) != sums({"settings": {"drain": "20s"}})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"imagee": {}}, "'imagee' not allowed"),
+        ({"settings": {"poolz": {}}}, "'poolz' not allowed"),
+        ({"settings": {"gateways": [{"name": "x"}]}}, "missing property 'namespace'"),
+        ({"image": {}}, "image.repository must be given"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_installed(values: dict[str, Any], words: str) -> None:
+    done = template("ops", values)
+    assert done.returncode != 0
+    assert words in done.stderr
+
+
+def test_lint() -> None:
+    command = [programs() / "helm", "lint", "--strict", CHART, "--values", "-"]
+    done = subprocess.run(command, input=json.dumps(VALUES), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_generated_files_are_up_to_date() -> None:
+    script = Path(REPOSITORY / "charts" / "generate.py")
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
