@@ -139,7 +139,9 @@ class S3ObjectStore:
         said = code.group(1) if code else f"HTTP {status.group(1)}" if status else ""
         if said == "NoSuchBucket":
             return FetchError(Failure.MISSING, f"there is no bucket {self._bucket} at {self._where}")
-        if (status and status.group(1) in ("401", "403")) or said in ("ExpiredToken", "InvalidToken"):
+        # Some stores answer an unsigned request with 400 where others say 403.
+        denials = ("401", "403") if self._signed else ("400", "401", "403")
+        if (status and status.group(1) in denials) or said in ("ExpiredToken", "InvalidToken"):
             how = "with these credentials" if self._signed else "anonymously (spec.model.source names no secretRef)"
             return FetchError(Failure.DENIED, f"{self._where} does not allow to {doing} {how}: {said}")
         if "without LOCATION" in text or said == "AuthorizationHeaderMalformed":

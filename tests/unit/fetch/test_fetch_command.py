@@ -107,10 +107,12 @@ def test_refusals_of_the_store(tmp_path: Path, status: int, code: str, exit_code
     assert "word" not in result.output
 
 
-def test_anonymous_and_denied_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (400, "UnsupportedAlgorithm")])
+def test_anonymous_and_denied_says_what_to_do(tmp_path: Path, status: int, code: str) -> None:
     with s3_stub(OBJECTS) as stub:
-        stub.status = 403
+        stub.status, stub.code = status, code
         result = run(stub, tmp_path)
+    assert result.exit_code == 10
     assert "anonymously (spec.model.source names no secretRef)" in result.output
 
 
