@@ -47,11 +47,11 @@ format: $(STAMP) ## Format the code
 
 generate: $(STAMP) ## Make everything generated anew: CRDs, the chart's copy of them, reference documents
 	@$(BIN)/modelrollout crds write crds --docs docs
-	@$(BIN)/modelrollout crds write charts/modelrollout/crds
+	@$(BIN)/python charts/generate.py
 
 verify: $(STAMP) ## Everything generated is up to date, and nothing shadows the standard library
 	@$(BIN)/modelrollout crds check crds --docs docs
-	@$(BIN)/modelrollout crds check charts/modelrollout/crds
+	@$(BIN)/python charts/generate.py --check
 	@$(BIN)/python deploy/check_tree.py
 
 cluster: ## Bring up the local cluster (real Kubernetes, Envoy Gateway, Prometheus, S3); writes .local/kubeconfig

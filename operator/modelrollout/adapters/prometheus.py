@@ -59,14 +59,14 @@ class PrometheusMetrics:
 
     async def query(self, query: str, at: datetime) -> Answer:
         """Instant query; raises TransientError and InvalidQueryError."""
-        params = {"time": _seconds(at), "timeout": f"{self._timeout:.3f}s"}
+        params = {"time": _seconds(at), "timeout": f"{self._timeout:.3f}"}
         return await self._ask(lambda: self._client.custom_query(query, params=params))
 
     async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
         """Range query; raises TransientError and InvalidQueryError."""
         width = f"{step.total_seconds():.3f}"
         # The library rounds its own start and end to whole seconds; params go over them.
-        params = {"start": _seconds(start), "end": _seconds(end), "timeout": f"{self._timeout:.3f}s"}
+        params = {"start": _seconds(start), "end": _seconds(end), "timeout": f"{self._timeout:.3f}"}
         return await self._ask(lambda: self._client.custom_query_range(query, start, end, step=width, params=params))
 
     async def close(self) -> None:

@@ -131,6 +131,8 @@ class RolloutStatus(StatusModel):
     """Number of the attempt, counted from 1 over the life of the ModelDeployment."""
     revision: Word = ""
     """The revision on trial."""
+    version: Word = ""
+    """Version of its model."""
     started_at: Instant | None = None
     """When the attempt began."""
     step: int = 0

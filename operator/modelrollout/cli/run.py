@@ -129,7 +129,11 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
     reconciler = Reconciler(
         cluster, clock, cache, settings, measurements, measurer, telemetry, may_act=leadership.is_leader
     )
-    telemetry.serve(bind, settings.metrics_port, settings.health_port)
+    try:
+        telemetry.serve(bind, settings.metrics_port, settings.health_port)
+    except OSError as error:
+        ports = f"{bind}:{settings.metrics_port} (metricsPort) and :{settings.health_port} (healthPort)"
+        raise click.ClickException(f"cannot listen on {ports}: {error.strerror}") from error
     tasks = [
         asyncio.create_task(leadership.run(), name="leadership"),
         asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue"),
@@ -140,9 +144,9 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
     await asyncio.wait([stopping, tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
     # kopf catches the signals too and returns without an error: that is a stop, not a failure.
     for task in (tasks[1], tasks[3]):
-        error = task.exception() if task.done() and not task.cancelled() else None
-        if error is not None:
-            failed.append(f"{task.get_name()} ended: {error}")
+        problem = task.exception() if task.done() and not task.cancelled() else None
+        if problem is not None:
+            failed.append(f"{task.get_name()} ended: {problem}")
     stop.set()
     await measurements.close()
     for task in (tasks[1], tasks[2], tasks[0]):
@@ -152,6 +156,8 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.gather(tasks[3], return_exceptions=True), 10)
     await gateway.close()
+    for provider in providers.values():
+        await provider.close()
     await server.close()
     await lease_server.close()
     telemetry.close()

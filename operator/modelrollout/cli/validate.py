@@ -42,7 +42,6 @@ def _check(path: Path, document: object) -> int:
     if problem:
         click.echo(f"{path}: {problem}", err=True)
         return 1
-    click.echo(
-        f"{path}: {deployment.metadata.name} is valid, revision {revision_name(deployment.metadata.name, deployment.spec)}"
-    )
+    name = deployment.metadata.name
+    click.echo(f"{path}: {name} is valid, revision {revision_name(name, deployment.spec)}")
     return 0

@@ -57,6 +57,8 @@ class Measurer:
         guards = None if request is None else (request, wish.spec.rollout.prometheus, wish.spec.rollout.guards)
         want(key, "evaluation", guards, lambda: self._evaluate_for_ever(key, wish, _given(request)))
         want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
+        if gate is None:
+            self._measurements.drop_gates(key)
         want(key, "probe", probe, lambda: self._probe_until_seen(key, wish, _given(probe)))
 
     async def _evaluate_for_ever(self, key: Key, wish: ModelDeployment, request: EvaluationRequest) -> None:

@@ -62,6 +62,11 @@ class Measurements:
         if identity is not None:
             running[what] = _Running(identity, asyncio.create_task(self._guarded(key, what, measure)))
 
+    def drop_gates(self, key: Key) -> None:
+        """Forget what the gates said: a later attempt of the same revision passes them again, with new pods."""
+        if key in self._records:
+            self._records[key].gates = {}
+
     def report(self, key: Key, result: Evaluation | Gate | Probe) -> None:
         """Keep a result and wake its key."""
         record = self.of(key)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from modelrollout.controller.cache import Key
 
@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 FIRST_BACKOFF = 0.2
 LONGEST_BACKOFF = 30.0
 
-Work = Callable[[Key], Awaitable[float | None]]
+Work = Callable[[Key], Coroutine[Any, Any, float | None]]
 """One turn: returns the seconds after which it wants another, None for none until the next wake."""
 
 
@@ -87,12 +87,13 @@ class Queue:
                 self._timers[key] = asyncio.get_running_loop().call_later(delay, self.wake, key)
 
     async def _turn(self, key: Key) -> float | None:
+        delay: float | None
         try:
             delay = await self._work(key)
         except Exception:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             _LOGGER.exception("reconciling %s/%s failed", key.namespace, key.name)
-            return min(FIRST_BACKOFF * 2 ** (failures - 1), LONGEST_BACKOFF)
+            return min(FIRST_BACKOFF * 2.0 ** (failures - 1), LONGEST_BACKOFF)
         self._failures.pop(key, None)
         return delay
 

@@ -31,6 +31,7 @@ def start(situation: Situation) -> Draft:
     attempt = RolloutStatus(
         attempt=(last.attempt if last else 0) + 1,
         revision=situation.desired,
+        version=situation.deployment.spec.model.version,
         started_at=situation.now,
         steps=len(situation.spec.canary.steps),
     )

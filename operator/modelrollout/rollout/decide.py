@@ -14,7 +14,7 @@ from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
 from modelrollout.rollout.observed import Observed
 from modelrollout.rollout.plan import WHOLE, Plan
-from modelrollout.rollout.rollback import ABORTED, SPEC_INVALID, SUPERSEDED, end, returning, roll_back
+from modelrollout.rollout.rollback import ABORTED, SPEC_INVALID, SUPERSEDED, end, quarantine_message, returning, roll_back
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.steps import bake, step
 
@@ -96,9 +96,8 @@ def rest(situation: Situation) -> Draft:
     if desired == stable:
         return _resting(situation, Phase.IDLE, f"{stable} serves all traffic")
     if desired in situation.status.quarantined:
-        serving = f"{stable} serves" if stable else "nothing serves"
         why = situation.attempt.message if situation.attempt.revision == desired else "it was rolled back before"
-        message = f"{desired} is quarantined ({why}); {serving}. Apply another version, or command retry"
+        message = quarantine_message(desired, why, stable)
         return _resting(situation, Phase.ROLLED_BACK, message)
     last = situation.status.rollout
     if (

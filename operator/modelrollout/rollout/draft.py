@@ -120,11 +120,10 @@ def closed(
             "guards": guards,
         }
     )
-    version = situation.deployment.spec.model.version if attempt.revision == situation.desired else ""
     entry = HistoryEntry(
         attempt=attempt.attempt,
         revision=attempt.revision,
-        version=version,
+        version=attempt.version,
         outcome=outcome,
         reason=reason,
         message=message,

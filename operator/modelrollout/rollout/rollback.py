@@ -54,7 +54,8 @@ def roll_back(situation: Situation, reason: str, message: str, *, kind: EventRea
     status = situation.status.model_copy(
         update={"phase": Phase.ROLLING_BACK, "rollout": attempt, "revisions": revisions}
     )
-    announced = event(kind, message, warning=kind is EventReason.ROLLED_BACK)
+    bad = kind is EventReason.ROLLED_BACK
+    announced = event(kind, f"{revision} is taken back: {message}" if bad else message, warning=bad)
     return _returning(replace(situation, status=status), (announced,))
 
 
@@ -120,8 +121,7 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
     stable = situation.stable
     phase = Phase.ROLLED_BACK if quarantine else Phase.IDLE
     serving = f"{stable} serves all traffic" if stable else "nothing serves"
-    summary = f"{attempt.revision} was taken back ({message}); {serving}" if quarantine else serving
-    state = draft(situation, phase, summary)
+    state = draft(situation, phase, quarantine_message(attempt.revision, message, stable) if quarantine else serving)
     ended, history, record = closed(situation, state, outcome, reason, message)
     names = tuple(name for name in state.quarantined if name != attempt.revision)
     return replace(
@@ -137,3 +137,9 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         shares={stable: WHOLE} if stable else {},
         wakes=(situation.now,),
     )
+
+
+def quarantine_message(revision: str, why: str, stable: str | None) -> str:
+    """The line of a ModelDeployment whose spec asks for a revision that was taken back."""
+    serving = f"{stable} serves" if stable else "nothing serves"
+    return f"{revision} is quarantined ({why}); {serving}. Apply another version, or command retry"
