@@ -45,6 +45,7 @@ class Chronicle:
         self.slots: dict[str, int] = {}
         self._seen: set[str] = set()
         self._changed = asyncio.Condition()
+        self._trouble: WaitError | None = None
 
     @property
     def status(self) -> Object:
@@ -74,11 +75,16 @@ class Chronicle:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, kube: Kube, kind: str, see: Callable[[Object, float], None]) -> None:
-        async for change, item in kube.watch(kind, self.namespace):
-            if change == "DELETED":
-                continue
+        try:
+            async for change, item in kube.watch(kind, self.namespace):
+                if change == "DELETED":
+                    continue
+                async with self._changed:
+                    see(item, time.time())
+                    self._changed.notify_all()
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
             async with self._changed:
-                see(item, time.time())
+                self._trouble = WaitError(f"cannot follow {kind} in {self.namespace}: {error!r}")
                 self._changed.notify_all()
 
     def see_deployment(self, item: Object, at: float) -> None:
@@ -122,23 +128,27 @@ class Chronicle:
 
         Raises WaitError after ``within`` seconds, naming what was ``expected`` and what is.
         """
-        try:
-            async with asyncio.timeout(within), self._changed:
-                await self._changed.wait_for(lambda: met(self.status))
-        except TimeoutError:
-            seen = describe(self.deployment)
-            raise WaitError(f"expected within {within:.0f} s: {expected}; is: {seen}") from None
+        await self._until(lambda: met(self.status), expected, within, lambda: describe(self.deployment))
         return self.status
 
     async def until_weights(self, met: Callable[[dict[str, float]], bool], expected: str, within: float) -> float:
         """Wait until ``met`` holds for the weights (percent by revision); returns when that was seen (unix seconds)."""
+        await self._until(
+            lambda: bool(self.weights) and met(self.weights[-1].percent),
+            expected,
+            within,
+            lambda: f"weights {self.weights[-1].percent}" if self.weights else "no route",
+        )
+        return self.weights[-1].at
+
+    async def _until(self, met: Callable[[], bool], expected: str, within: float, seen: Callable[[], str]) -> None:
         try:
             async with asyncio.timeout(within), self._changed:
-                await self._changed.wait_for(lambda: bool(self.weights) and met(self.weights[-1].percent))
+                await self._changed.wait_for(lambda: met() or self._trouble is not None)
         except TimeoutError:
-            seen = self.weights[-1].percent if self.weights else "no route"
-            raise WaitError(f"expected within {within:.0f} s: {expected}; weights are {seen}") from None
-        return self.weights[-1].at
+            raise WaitError(f"expected within {within:.0f} s: {expected}; is: {seen()}") from None
+        if self._trouble is not None:
+            raise self._trouble
 
     def taken_off(self, revision: str, after: float) -> float | None:
         """When a watch saw ``revision`` fall from a real weight (1 % or more) to less, first after ``after``."""

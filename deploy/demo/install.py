@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+from deploy.demo.kube import Kube
 from deploy.demo.place import REPO, Place, UnusableError
 
 CHART = REPO / "charts" / "modelrollout"
@@ -51,11 +53,15 @@ def write_values(place: Place, folder: Path) -> Path:
     return file
 
 
-async def install(place: Place, folder: Path) -> str:
-    """Install or upgrade the operator and wait until its pod is ready; returns Helm's last word.
+async def install(place: Place, kube: Kube, folder: Path) -> str:
+    """Install or upgrade the operator and wait until its pod is ready; returns what was done.
 
-    ``folder`` keeps the values that were used. Raises UnusableError with what Helm said.
+    The CRDs are applied first: Helm installs those of a chart once and never upgrades them. ``folder`` keeps the
+    values that were used. Raises UnusableError with what Helm said.
     """
+    for path in sorted((CHART / "crds").glob("*.yaml")):
+        for body in yaml.safe_load_all(path.read_text()):
+            await kube.apply(body)
     command = [place.helm, "upgrade", "--install", RELEASE, str(CHART)]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--kubeconfig", str(place.kubeconfig)]
     command += ["--values", str(write_values(place, folder)), "--wait", "--timeout", "3m"]

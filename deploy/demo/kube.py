@@ -155,10 +155,11 @@ class Kube:
     async def watch(self, kind: str, namespace: str) -> AsyncIterator[tuple[str, Object]]:
         """Follow a kind in a namespace for ever, as (ADDED | MODIFIED | DELETED, object).
 
-        A broken connection is taken up again from a fresh list, so what changed in the gap arrives as ADDED.
+        A broken connection is taken up again from a fresh list, so what changed in the gap arrives as ADDED;
+        a refusal (KubeError with a 4xx status) ends it.
         """
         while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, KubeError, ValueError):
+            try:
                 listed = await self._json("GET", path_of(kind, namespace))
                 for item in listed["items"]:
                     yield "ADDED", {"kind": kind, **item}
@@ -170,6 +171,11 @@ class Kube:
                         if change["type"] == "ERROR":
                             break
                         yield change["type"], change["object"]
+            except KubeError as error:
+                if error.status < 500 and error.status not in (410, 429):
+                    raise
+            except (aiohttp.ClientError, TimeoutError, ValueError):
+                pass
             await asyncio.sleep(0.5)
 
     async def wait(

@@ -93,7 +93,7 @@ class Story:
     async def prepare(self) -> Digits:
         """Install the operator, clean up after an earlier run, train, check and upload the three versions."""
         self.screen.chapter("The operator is installed by its chart")
-        self.screen.say(await install(self.place, self.folder))
+        self.screen.say(await install(self.place, self.kube, self.folder))
         await self._fresh_namespace()
         self.screen.chapter("Three versions are trained on handwritten digits")
         digits = await asyncio.to_thread(load_digits_data)

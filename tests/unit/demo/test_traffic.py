@@ -24,7 +24,7 @@ LABELS = np.array([4, 5, 6])
 async def serving(answer: object) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/v2/models/digits/infer", answer)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, shutdown_timeout=0)
+    runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -87,15 +87,18 @@ async def test_refused_connections_and_timeouts_are_answers_too(monkeypatch: pyt
         refused = await sender.send(0)
     assert (refused.status, refused.revision, refused.label) == ("connection", None, None)
 
+    asked = asyncio.Event()
+
     async def never(request: web.Request) -> web.Response:
-        await asyncio.Event().wait()
-        raise AssertionError
+        await asked.wait()
+        return web.Response()
 
     monkeypatch.setattr(traffic_module, "TIMEOUT", 0.05)
     async with serving(never) as address:
         sender = RestSender(IMAGES, LABELS, address, "digits.test")
         async with sender.opened():
             assert (await sender.send(0)).status == "timeout"
+        asked.set()
 
 
 def test_answers_are_read() -> None:
