@@ -16,8 +16,7 @@ from modelrollout.api.scalars import Label
 
 LONGEST_LATENCY = 60.0
 GUARDS_NEEDED = (
-    "a canary needs guards: set at least one, or unguarded: true to move traffic without looking at any "
-    "metric"
+    "a canary needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
 )
 
 

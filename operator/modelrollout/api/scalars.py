@@ -14,8 +14,7 @@ NAME_LIMIT = 52
 """A ModelDeployment's name, a dash and ten characters of hash make the name of a Service: 63 at most."""
 
 NAME_RULE = Rule(
-    f"self.metadata.name.size() <= {NAME_LIMIT} && "
-    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     f"metadata.name must be at most {NAME_LIMIT} characters, start with a lower-case letter and hold only "
     "lower-case letters, digits and dashes: the operator adds a dash and a hash of ten characters and "
     "names Services by it",
@@ -37,8 +36,7 @@ ObjectName = Annotated[
     Field(min_length=1, max_length=253),
     matches(
         r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
-        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or "
-        "digit",
+        "must hold only lower-case letters, digits, dashes and dots, and start and end with a letter or digit",
     ),
 ]
 """DNS-1123 subdomain, the name of most Kubernetes objects."""
@@ -168,8 +166,7 @@ Amounts = Annotated[
     Rule(
         "self.all(key, key in ['cpu', 'memory', 'ephemeral-storage'] || "
         "key.matches('^[a-z0-9.-]{1,128}/[A-Za-z0-9._-]{1,63}$') || key.matches('^hugepages-[0-9]+[KMG]i$'))",
-        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like "
-        "nvidia.com/gpu",
+        "keys must be cpu, memory, ephemeral-storage, hugepages-<size> or an extended resource like nvidia.com/gpu",
         lambda self: all(re.fullmatch(_RESOURCE, key) for key in self),
     ),
     Rule(

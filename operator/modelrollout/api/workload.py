@@ -68,8 +68,7 @@ class Source(SpecModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && "
-            "!has(self.secretRef))",
+            "self.uri.startsWith('s3://') || (!has(self.endpoint) && !has(self.region) && !has(self.secretRef))",
             "endpoint, region and secretRef do something with an s3:// uri only: remove them",
             lambda self: (
                 self.scheme == "s3" or (self.endpoint is None and self.region is None and self.secret_ref is None)
@@ -151,8 +150,7 @@ class Resources(SpecModel):
         Rule(
             "!has(self.requests) || !has(self.limits) || self.requests.all(key, !(key in self.limits) || "
             "quantity(string(self.requests[key])).compareTo(quantity(string(self.limits[key]))) <= 0)",
-            "a request must not be greater than the limit of the same resource: raise the limit or lower "
-            "the request",
+            "a request must not be greater than the limit of the same resource: raise the limit or lower the request",
             lambda self: all(
                 key not in self.limits or quantity(amount) <= quantity(self.limits[key])
                 for key, amount in self.requests.items()

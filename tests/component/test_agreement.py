@@ -1,0 +1,217 @@
+"""API server and operator agree on every text, also on those nobody thought of; and on the largest objects."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from modelrollout.api.modeldeployment import InvalidSpec, parse_modeldeployment
+from modelrollout.api.rolloutspec import Guard, Sli
+from modelrollout.api.status import (
+    Condition,
+    ConditionStatus,
+    GuardStatus,
+    HistoryEntry,
+    ModelDeploymentStatus,
+    Outcome,
+    RolloutStatus,
+    Verdict,
+    status_to_dict,
+)
+from tests.badspecs import Manifest, good, merged
+from tests.component.apiserver import MERGE, ApiServer
+from tests.component.test_crds import deployments, post
+
+FIELDS: dict[str, Any] = {
+    "version": lambda value: {"model": {"version": value}},
+    "model name": lambda value: {"model": {"name": value}},
+    "s3": lambda value: {"model": {"source": {"uri": f"s3://{value}"}}},
+    "pvc": lambda value: {"model": {"source": {"uri": f"pvc://{value}", "endpoint": None, "secretRef": None}}},
+    "scheme": lambda value: {"model": {"source": {"uri": f"{value}//models/digits"}}},
+    "endpoint": lambda value: {"model": {"source": {"endpoint": f"http://{value}"}}},
+    "region": lambda value: {"model": {"source": {"region": value}}},
+    "secret": lambda value: {"model": {"source": {"secretRef": {"name": value}}}},
+    "lineage key": lambda value: {"model": {"lineage": {value: "x"}}},
+    "lineage value": lambda value: {"model": {"lineage": {"x": value}}},
+    "image": lambda value: {"runtime": {"image": value}},
+    "argument": lambda value: {"runtime": {"args": [f"--{value}"]}},
+    "variable": lambda value: {"runtime": {"env": [{"name": value, "value": value}]}},
+    "resource": lambda value: {"runtime": {"resources": {"limits": {value: 1}}}},
+    "amount": lambda value: {"runtime": {"resources": {"limits": {"memory": value}}}},
+    "request": lambda value: {"runtime": {"resources": {"requests": {"cpu": value}, "limits": {"cpu": "1100m"}}}},
+    "pool": lambda value: {"pool": value},
+    "gateway": lambda value: {"traffic": {"gateway": {"name": value}}},
+    "hostname": lambda value: {"traffic": {"http": {"hostnames": [value]}}},
+    "grpc hostname": lambda value: {"traffic": {"grpc": {"hostnames": [f"{value}.example.com"]}}},
+    "bake": lambda value: {"rollout": {"bake": value}},
+    "interval": lambda value: {"rollout": {"evaluationInterval": value}},
+    "guard name": lambda value: {"rollout": {"guards": [{"name": value, "sli": "error-ratio", "max": 0.1}]}},
+    "query": lambda value: {"rollout": {"guards": [{"name": "a", "query": value, "max": 0.1}]}},
+    "name": lambda value: value,
+}
+# fmt: off
+PIECES = (
+    "", "a", "A", "1", "0", "m", "s", "h", "ms", "Mi", "k", "E", "e3", "-", "_", ".", "..", "*.", "/", "//", ":", "@",
+    "+", "=", "~", ",", "[", "]", "$", "%", "?", "#", " ", "\n", "\x00", "\xe9", "\u0665", "\U0001f600", "x" * 30,
+)
+# fmt: on
+LABELS = ("digits", "a-1", "x" * 63)
+NAMES = (*LABELS, "a.b-c.d", "x" * 253)
+GOOD = {
+    "version": ("1.2.3", "2.0.0-rc.1+build.7", "0.0.0-0a.1"),
+    "model name": ("digits", "Digits_v1.0"),
+    "s3": ("models/digits/1.2.3", "models.eu/a/"),
+    "pvc": ("models/digits/1.2.3", "models", "models/"),
+    "scheme": ("s3:", "pvc:"),
+    "endpoint": ("s3.example.com:9000/path", "[::1]:80", "localhost"),
+    "region": ("eu-central-1",),
+    "secret": NAMES,
+    "lineage key": ("git", "a/b.c", "x" * 63),
+    "lineage value": ("3f2c1aa", "x" * 253),
+    "image": ("registry.example.com:5000/a/b@sha256:0", "triton:24.05"),
+    "argument": ("http-port", "log-verbose=1", "model-repository=/x"),
+    "variable": ("AWS_X", "OMP_NUM_THREADS", "MODELROLLOUT_A"),
+    "resource": ("nvidia.com/gpu", "hugepages-2Mi", "cpu"),
+    "amount": ("500m", "1.5Gi", "1e3", "7"),
+    "request": ("500m", "1100m", "1.1", "1101m", "11e2"),
+    "pool": LABELS,
+    "gateway": NAMES,
+    "hostname": (*NAMES, "*.example.com", "10.0.0.1"),
+    "grpc hostname": ("digits-grpc", "digits", "*"),
+    "bake": ("1h30m", "168h", "168h1ms", "0s", "500ms"),
+    "interval": ("10s", "10m", "999ms", "1s"),
+    "guard name": LABELS,
+    "query": ("rate(up[5m])",),
+    "name": ("digits", "a-1", "x" * 52),
+}
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[str, str]:
+    """A field and a text that is good for it, with none or few things done to it."""
+    field = draw(st.sampled_from(sorted(FIELDS)))
+    text = draw(st.sampled_from(GOOD[field]))
+    for _ in range(draw(st.integers(0, 2))):
+        start = draw(st.integers(0, len(text)))
+        end = draw(st.integers(start, min(len(text), start + 3)))
+        text = text[:start] + draw(st.sampled_from(PIECES)) + text[end:]
+    return field, text
+
+
+def manifest_with(field: str, text: str) -> Manifest:
+    if field == "name":
+        return merged(good(), {"metadata": {"name": text}})
+    return merged(good(), {"spec": FIELDS[field](text)})
+
+
+def operator_takes(manifest: Manifest) -> bool:
+    try:
+        parse_modeldeployment(manifest)
+    except InvalidSpec as refusal:
+        said = str(refusal)
+    else:
+        return True
+    assert len(said) <= 1024
+    assert said.isprintable()
+    return False
+
+
+def test_on_any_text(api: ApiServer) -> None:
+    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @given(cases())
+    @example(("version", "1.2.3\n"))
+    @example(("bake", "\u0665m"))
+    @example(("amount", "1."))
+    def agree(case: tuple[str, str]) -> None:
+        manifest = manifest_with(*case)
+        answer = post(api, "default", manifest, dryRun="All")
+        assert answer.code in (201, 400, 422), answer.message
+        assert (answer.code == 201) == operator_takes(manifest), answer.message
+
+    agree()
+
+
+def largest() -> Manifest:
+    label = partial("{}-{:02d}".format, "x" * 60)
+    guards = [
+        {"name": label(number), "query": "q" * 4096, "max": 1, "min": 0, "window": "59m59s"} for number in range(20)
+    ]
+    domain = ".".join(["y" * 40] * 6)
+    return {
+        **good(),
+        "metadata": {"name": "n" * 52},
+        "spec": {
+            "model": {
+                "name": "m" * 128,
+                "version": "1.2.3-" + "a" * 58,
+                "source": {
+                    "uri": "s3://models/" + "p/" * 500 + "p",
+                    "endpoint": "https://" + "e" * 400,
+                    "secretRef": {"name": "s" * 253},
+                },
+                "lineage": {f"{number:02d}{'k' * 61}": "v" * 253 for number in range(16)},
+            },
+            "runtime": {
+                "image": "i" * 512,
+                "args": ["--" + "a" * 1022] * 64,
+                "env": [{"name": f"E{number:02d}" + "E" * 125, "value": "v" * 4096} for number in range(64)],
+                "resources": {
+                    part: {f"example.com/{number:02d}{'r' * 61}": "1" * 31 for number in range(16)}
+                    for part in ("requests", "limits")
+                },
+            },
+            "traffic": {
+                "gateway": {"name": "g" * 253, "namespace": "n" * 63},
+                "http": {"hostnames": [f"*.h{number:02d}.{domain}" for number in range(16)]},
+                "grpc": {"hostnames": [f"*.g{number:02d}.{domain}" for number in range(16)]},
+            },
+            "rollout": {
+                "canary": {"steps": [{"weight": number, "hold": "167h59m59s999ms"} for number in range(1, 21)]},
+                "guards": guards,
+            },
+        },
+    }
+
+
+def test_the_largest_spec_is_within_the_cost_of_the_rules(api: ApiServer) -> None:
+    manifest = largest()
+    parse_modeldeployment(manifest)
+    answer = post(api, "default", manifest, dryRun="All")
+    assert answer.code == 201, answer.message
+
+
+def test_the_largest_status_is_taken(api: ApiServer, namespace: str) -> None:
+    long = "ä\x00\n" * 4000
+    guards = tuple(
+        GuardStatus(name=f"g{number}", verdict=Verdict.BREACH, value=float("nan"), threshold=long, message=long)
+        for number in range(30)
+    )
+    status = ModelDeploymentStatus(
+        message=long,
+        conditions=tuple(
+            Condition(type=f"C{number}", status=ConditionStatus.UNKNOWN, reason=long, message=long)
+            for number in range(30)
+        ),
+        rollout=RolloutStatus(attempt=1, revision=long, guards=guards, message=long),
+        quarantined=tuple(f"r{number}" for number in range(50)),
+        history=tuple(
+            HistoryEntry(attempt=number, revision=long, outcome=Outcome.ABORTED, message=long) for number in range(50)
+        ),
+        handled_command=long,
+    )
+    assert post(api, namespace, good()).code == 201
+    path = f"{deployments(namespace)}/digits/status"
+    answer = api.request("PATCH", path, {"status": status_to_dict(status)}, MERGE, fieldValidation="Strict")
+    assert answer.code == 200, answer.message[-500:]
+    assert answer.body["status"]["phase"] == "Pending"
+
+
+def test_every_sli_is_known_to_both(api: ApiServer) -> None:
+    for sli in Sli:
+        guard = {"name": "a", "sli": sli.value, "max": 0.5}
+        Guard.model_validate(guard)
+        answer = post(api, "default", merged(good(), {"spec": {"rollout": {"guards": [guard]}}}), dryRun="All")
+        assert answer.code == 201, answer.message
