@@ -25,18 +25,25 @@ LONGEST_PAUSE = 180.0
 
 @dataclass(frozen=True)
 class Scrapes:
-    """When one process was scraped, told by its sentinel series; oldest first."""
+    """When one process was scraped and first seen after a restart, told by its sentinels; oldest first."""
 
     times: tuple[float, ...]
+    restarts: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, sentinels: Sequence[Series]) -> Scrapes:
         """The scrapes that any of these series saw."""
-        return cls(tuple(sorted({at for series in sentinels for at, _ in series.samples})))
+        times = {at for series in sentinels for at, _ in series.samples}
+        drops = {at for series in sentinels for (_, before), (at, value) in pairwise(series.samples) if value < before}
+        return cls(tuple(sorted(times)), tuple(sorted(drops)))
 
     def until(self, end: float) -> Scrapes:
         """The scrapes at or before ``end``."""
-        return Scrapes(self.times[: bisect_right(self.times, end)])
+        return Scrapes(self.times[: bisect_right(self.times, end)], self.restarts)
+
+    def restarted(self, after: float, until: float) -> bool:
+        """Whether the process restarted in this span."""
+        return bisect_right(self.restarts, until) > bisect_right(self.restarts, after)
 
     @property
     def gap(self) -> float:
@@ -65,21 +72,23 @@ class Scrapes:
         return next((at for at in self.times if at >= start), None)
 
 
-def growth(samples: Samples, baseline: float, end: float) -> float:
+def growth(samples: Samples, baseline: float, end: float, scrapes: Scrapes) -> float:
     """How much one counter grew after the scrape at ``baseline`` until ``end``.
 
-    A drop is a restart: the new value counts from 0. A series without a sample at or before ``baseline`` was born
-    later, since its process was scraped then and did not have it: it counts from 0 too.
+    A drop is a restart, and a restart that the sentinel saw counts for every series of the process: the new value
+    counts from 0. A series without a sample at or before ``baseline`` was born later, since its process was scraped
+    then and did not have it: it counts from 0 too.
     """
-    last, total = 0.0, 0.0
+    last, seen, total = 0.0, -math.inf, 0.0
     for at, value in samples:
         if at > end:
             break
         if not math.isfinite(value):
             continue
         if at > baseline:
-            total += value - last if value >= last else value
-        last = value
+            continues = value >= last and not scrapes.restarted(seen, at)
+            total += value - last if continues else value
+        last, seen = value, at
     return total
 
 

@@ -33,9 +33,9 @@ def threshold(guard: Guard) -> str:
     """The bounds in words: ``<= 0.01``, ``>= 5``, or both."""
     parts = []
     if guard.min is not None:
-        parts.append(f">= {guard.min:g}")
+        parts.append(f">= {guard.min:.12g}")
     if guard.max is not None:
-        parts.append(f"<= {guard.max:g}")
+        parts.append(f"<= {guard.max:.12g}")
     return " and ".join(parts)
 
 

@@ -107,7 +107,7 @@ def _grow(source: Source, series: Sequence[Series], target: Sequence[str], windo
         if baseline is None or last <= window.start:
             continue
         for names, one in members:
-            grown = growth(one.samples, baseline, window.end)
+            grown = growth(one.samples, baseline, window.end, scrapes)
             for name in names:
                 roles[name] += grown
             if "buckets" in names and (bound := _bound(one)) is not None:
@@ -130,7 +130,7 @@ def _spans(
     first, last = scrapes.first_since(window.start), scrapes.newest()
     if first is None or last is None or last <= first:
         return []
-    total = math.fsum(growth(one.samples, first, window.end) for names, one in members if "total" in names)
+    total = math.fsum(growth(one.samples, first, window.end, scrapes) for names, one in members if "total" in names)
     return [(first, last, total)]
 
 

@@ -1,0 +1,118 @@
+"""A pretend Envoy and its Prometheus: counters that are scraped, and the raw samples a query would answer."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import promql_parser as promql
+
+from modelrollout.api.rolloutspec import Guard
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.judge import judge_guard
+from modelrollout.evidence.queries import guard_queries
+from modelrollout.ports import Answer, Series
+from modelrollout.rollout.observed import GuardResult
+
+T0 = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+HTTP = "httproute/demo/digits/rule/0/backend/1"
+GRPC = "grpcroute/demo/digits/rule/0/backend/1"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+def labels(name: str, **more: str) -> Labels:
+    return tuple(sorted({"__name__": name, **more}.items()))
+
+
+def at(seconds: float) -> datetime:
+    return T0 + timedelta(seconds=seconds)
+
+
+def context(
+    since: float = 0, interval: float = 10, http: bool = True, grpc: bool = False, namespace: str = "demo"
+) -> Context:
+    return Context(
+        namespace=namespace,
+        name="digits",
+        revision="digits-new",
+        stable="digits-old",
+        http=http,
+        grpc=grpc,
+        slot=1,
+        profile="envoy-gateway",
+        interval=timedelta(seconds=interval),
+        since=at(since),
+    )
+
+
+class Envoy:
+    """One proxy; counters appear when they first count, except the total, which is there from the start."""
+
+    def __init__(self, instance: str = "10.0.0.1:19001", cluster: str = HTTP) -> None:
+        self.place = {"instance": instance, "job": "gateway", "envoy_cluster_name": cluster}
+        self.restart()
+
+    def restart(self) -> None:
+        self.counts: dict[Labels, float] = {self._labels("envoy_cluster_upstream_rq_total"): 0.0}
+
+    def _labels(self, name: str, **more: str) -> Labels:
+        return labels(name, **self.place, **more)
+
+    def add(self, name: str, count: float, **more: str) -> None:
+        key = self._labels(name, **more)
+        self.counts[key] = self.counts.get(key, 0.0) + count
+
+    def serve(self, good: int = 0, bad: int = 0, status: str | None = None, milliseconds: float = 20) -> None:
+        """Answer requests; a bad one is HTTP 500, or the gRPC ``status`` in an HTTP 200."""
+        count = good + bad
+        if not count:
+            return
+        self.add("envoy_cluster_upstream_rq_total", count)
+        self.add("envoy_cluster_upstream_rq_completed", count)
+        by_class = {"2": count} if status else {"2": good, "5": bad}
+        for code, number in by_class.items():
+            if number:
+                self.add("envoy_cluster_upstream_rq_xx", number, envoy_response_code_class=code)
+        if status and bad:
+            self.add(f"envoy_cluster_grpc_ModelInfer_{status}", bad)
+        for bound in ("0.5", "1", "5", "10", "25", "50", "100", "250", "500", "1000", "+Inf"):
+            self.add("envoy_cluster_upstream_rq_time_bucket", count if milliseconds <= float(bound) else 0, le=bound)
+
+
+class Storage:
+    """A Prometheus with nothing but raw samples in it."""
+
+    def __init__(self) -> None:
+        self.samples: dict[Labels, list[tuple[float, float]]] = {}
+
+    def scrape(self, seconds: float, *proxies: Envoy) -> None:
+        for proxy in proxies:
+            for key, value in proxy.counts.items():
+                self.samples.setdefault(key, []).append((at(seconds).timestamp(), value))
+
+    def answer(self, text: str, end: datetime) -> Answer:
+        """What Prometheus answers to a range selector."""
+        node = promql.parse(text)
+        assert isinstance(node, promql.MatrixSelector)
+        matchers = [(m.name, str(m), m.value) for m in node.vector_selector.matchers.matchers]
+        if node.vector_selector.name:
+            matchers.append(("__name__", "=", node.vector_selector.name))
+        first = end.timestamp() - node.range.total_seconds()
+        found = []
+        for key, samples in self.samples.items():
+            own = dict(key)
+            if all(_fits(own.get(name, ""), written, value) for name, written, value in matchers):
+                inside = tuple((when, value) for when, value in samples if first < when <= end.timestamp())
+                if inside:
+                    found.append(Series(own, inside))
+        return Answer("matrix", tuple(found))
+
+    def judge(self, guard: Guard, where: Context, seconds: float) -> GuardResult:
+        now = at(seconds)
+        queries = guard_queries(guard, where, now)
+        return judge_guard(guard, where, {query.name: self.answer(query.text, now) for query in queries}, now)
+
+
+def _fits(own: str, written: str, value: str) -> bool:
+    return re.fullmatch(value, own) is not None if "=~" in written else own == value

@@ -1,0 +1,200 @@
+"""Users' PromQL: kept in its namespace, filled without a way out, and refused with a sentence."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import promql_parser as promql
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelrollout.evidence import promql as ours
+from modelrollout.evidence.promql import QueryError, compile_query, fill, quote
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def compiled(text: str, enforce: bool = True, **values: Any) -> str:
+    given = {"namespace": "demo", "name": "digits", "revision": "digits-new", "stable": "digits-old"} | values
+    window = given.pop("window", timedelta(minutes=1))
+    return compile_query(text, window=window, enforce_namespace=enforce, **given)
+
+
+def shape(text: str) -> list[tuple[Any, ...]]:
+    """The tree without the values of its label matchers."""
+    nodes: list[tuple[Any, ...]] = []
+
+    def visit(node: Any) -> None:
+        if isinstance(node, promql.VectorSelector):
+            nodes.append(("selector", node.name, [(str(m.op), m.name) for m in node.matchers.matchers], node.offset))
+        else:
+            nodes.append((type(node).__name__,))
+
+    promql.walk(promql.parse(text), pre_visit=visit)
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            'max(feature_psi{revision="$revision"})',
+            'max(feature_psi{namespace="demo",revision="digits-new"})',
+        ),
+        ("rate(x[$window])", 'rate(x{namespace="demo"}[1m])'),
+        ("max_over_time(x[1h:$window])", 'max_over_time(x{namespace="demo"}[1h:1m])'),
+        ('x{w="$window"}', 'x{namespace="demo",w="1m"}'),
+        ('x{namespace="$namespace"}', 'x{namespace="demo"}'),
+        ('x{namespace="demo"}', 'x{namespace="demo"}'),
+        ('x{namespace=~".*"}', 'x{namespace="demo",namespace=~".*"}'),
+        ("x offset 90s", 'x{namespace="demo"} offset 1m30s'),
+        ("x offset -1500ms", 'x{namespace="demo"} offset -1s500ms'),
+        ("rate(x[500ms] offset 5m)", 'rate(x{namespace="demo"}[500ms] offset 5m)'),
+        ('{__name__=~"a.*"}', '{__name__=~"a.*",namespace="demo"}'),
+        ('{"a.b","c.d"="e"}', '{"c.d"="e",__name__="a.b",namespace="demo"}'),
+        ("a / on(b) group_left(c) d", 'a{namespace="demo"} / on (b) group_left (c) d{namespace="demo"}'),
+        ("quantile(scalar(a), b)", 'quantile(scalar(a{namespace="demo"}), b{namespace="demo"})'),
+        ("absent(x) or vector(0)", 'absent(x{namespace="demo"}) or vector(0)'),
+        (
+            'label_replace(x, "a", "$1", "b", "(.*)\\n\\"")',
+            'label_replace(x{namespace="demo"}, "a", "$1", "b", "(.*)\\n\\"")',
+        ),
+        ("x # } or y{", 'x{namespace="demo"}'),
+        ('x{a="# $revision"}', 'x{a="# digits-new",namespace="demo"}'),
+        ('x{pod=~"$revision-.*$"}', 'x{namespace="demo",pod=~"digits-new-.*$"}'),
+        ("1 + 1", "1 + 1"),
+        ("(time())", "(time())"),
+    ],
+)  # fmt: skip
+def test_compiles(text: str, expected: str) -> None:
+    assert " ".join(compiled(text).split()) == expected
+    promql.parse(compiled(text))
+
+
+def test_without_enforcement_only_placeholders_are_filled() -> None:
+    text = 'sum(envoy_x{namespace="gateways",c=~".*/$namespace/$name/.*"})'
+    assert compiled(text, enforce=False) == 'sum(envoy_x{c=~".*/demo/digits/.*",namespace="gateways"})'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "does not parse"),
+        ("sum(x", "does not parse: unclosed left parenthesis"),
+        ("x{a=~'('}", "does not parse"),
+        ("x[5m]", "answers a range of samples"),
+        ("((x[5m]))", "answers a range of samples"),
+        ("x[5m:1m]", "answers a range of samples"),
+        ('"text"', "answers a text"),
+        ("rate(x[25h])", "a range is longer than 24h"),
+        ("max_over_time(x[2d:1m])", "a range is longer than 24h"),
+        ("max_over_time(x[1d:1s])", "more than 11000 steps"),
+        ("sum(max_over_time(rate(x[2d])[1h:1m]))", "a range is longer than 24h"),
+        ("x @ 1609746000", "@ pins the query"),
+        ("x @ end()", "@ pins the query"),
+        ("max_over_time(x[1h:1m] @ start())", "@ pins the query"),
+        ('x{a="b" or c="d"}', "`or` between label matchers"),
+        ("info(x)", "info() reads other series"),
+        ('x{namespace="other"}', "its own namespace only: remove the matcher of namespace 'other'"),
+        ('x{namespace="$name"}', "its own namespace only"),
+        ('x{a="$nothing"}', "$nothing is unknown; placeholders are $namespace, $name, $revision"),
+        ('x{a="$revisions"}', "$revisions is unknown"),
+        ("x[$nothing]", "$nothing is unknown"),
+        ("$revision", 'as the value of a label, like revision="$revision"'),
+        ("x{a=$revision}", "as the value of a label"),
+        ('label_replace(x, "a", "$revision", "b", "c")', "as the value of a label"),
+        ('count_values("$name", x)', "as the value of a label"),
+        ("x" * 4097, "longer than 4096 characters"),
+        ("(" * 17 + "x" + ")" * 17, "too complex"),
+        ("-" * 4000 + "x", "too complex"),
+        ("x+" * 2000 + "x", "too complex"),
+        ("x or " * 800 + "x", "too complex"),
+        ("x\x00", "control characters"),
+        ("x{a='\ud800'}", "control characters"),
+    ],
+)
+def test_refuses(text: str, sentence: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        compiled(text)
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abs(" * 16 + "x" + "+y)" * 16,
+        "x+" * 48 + "x",
+        "-" * 48 + "x",
+        "x+(" * 16 + "x" + ")" * 16 + "+x" * 32,
+        "x{" + "a='b'," * 600 + "}",
+    ],
+)
+def test_the_most_complex_query_takes_no_time_to_speak_of(text: str) -> None:
+    began = time.perf_counter()
+    compiled(text)
+    assert time.perf_counter() - began < 1.0
+
+
+@given(
+    value=TEXTS,
+    text=st.sampled_from(['x{a="$revision"}', "x{a='$revision',b=`$revision`}", 'sum(rate(x{a!="$revision"}[1m]))']),
+)
+@settings(deadline=None)  # fmt: skip
+def test_no_value_changes_the_tree(value: str, text: str) -> None:
+    printed = compiled(text, revision=value)
+    assert shape(printed) == shape(compiled(text, revision="harmless"))
+    values: list[str] = []
+
+    def collect(node: Any) -> None:
+        if isinstance(node, promql.VectorSelector):
+            values.extend(m.value for m in node.matchers.matchers if m.name in "ab")
+
+    promql.walk(promql.parse(printed), pre_visit=collect)
+    assert set(values) == {value}
+
+
+@given(TEXTS)
+@settings(deadline=None)
+def test_a_value_in_a_pattern_means_itself(value: str) -> None:
+    printed = compiled('x{a=~"$revision"}', revision=value)
+    pattern = next(m.value for m in promql.parse(printed).matchers.matchers if m.name == "a")
+    assert pattern.replace("\\", "") == value.replace("\\", "")
+    assert shape(printed) == shape(compiled('x{a=~"$revision"}', revision="harmless"))
+
+
+@given(TEXTS)
+def test_quoting_is_exact(value: str) -> None:
+    node = promql.parse(fill('x{a="$cluster"}', {"cluster": value}))
+    assert [matcher.value for matcher in node.matchers.matchers] == [value]
+    assert promql.parse(quote(value)).val == value
+
+
+@given(st.text("x{}()[]\"'`\\$#=~!,+- \n1mnamespacedor@", max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_whatever_is_sent_stays_in_its_namespace(text: str) -> None:
+    try:
+        printed = compiled(text)
+    except QueryError:
+        return
+    outside: list[str] = []
+
+    def check(node: Any) -> None:
+        if isinstance(node, promql.VectorSelector):
+            names = [(m.name, m.value) for m in node.matchers.matchers if m.op == promql.MatchOp.Equal]
+            if ("namespace", "demo") not in names or node.matchers.or_matchers:
+                outside.append(node.prettify())
+
+    promql.walk(promql.parse(printed), pre_visit=check)
+    assert not outside
+
+
+def test_compiling_is_remembered() -> None:
+    compile_query.cache_clear()
+    compiled("remembered")
+    compiled("remembered")
+    assert ours.compile_query.cache_info().hits == 1
