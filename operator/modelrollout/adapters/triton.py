@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelrollout.adapters.apierrors import one_line
@@ -57,13 +57,15 @@ class TritonModelServer:
 
     async def warm(self, target: WarmTarget) -> WarmReport:
         """Wait for the model, then infer until the latency settles. Never raises: failure is in the report."""
-        latencies: list[float] = []
+        progress = _Progress()
+        latencies = progress.latencies
         try:
             async with asyncio.timeout(self._limits.seconds):
-                message = await self._warm(target, latencies)
+                message = await self._warm(target, progress)
         except TimeoutError:
             if not latencies:
-                return self._failed(target, f"no answer within {self._limits.seconds:g} s", latencies)
+                why = f"nothing within {self._limits.seconds:g} s, waited for: {progress.waits_for}"
+                return self._failed(target, why, latencies)
             message = f"{len(latencies)} inferences in {self._limits.seconds:g} s, {_speed(latencies)}, not settled"
         except _RefusedError as error:
             return self._failed(target, str(error), latencies)
@@ -72,11 +74,11 @@ class TritonModelServer:
             return self._failed(target, f"{type(error).__name__}: {error}", latencies)
         return WarmReport(target.pod, True, f"model {target.model}: {message}", tuple(latencies))
 
-    async def _warm(self, target: WarmTarget, latencies: list[float]) -> str:
+    async def _warm(self, target: WarmTarget, progress: _Progress) -> str:
         host = f"[{target.address}]" if ":" in target.address else target.address
         client = _connect(f"{host}:{target.port}")
         try:
-            version, metadata = await self._wait_until_ready(client, target.model)
+            version, metadata = await self._wait_until_ready(client, target.model, progress)
             config = (await _ask(client.get_model_config(target.model, version))).config
             if config.model_transaction_policy.decoupled:
                 return f"version {version} is ready; decoupled, so no inference was tried"
@@ -84,11 +86,12 @@ class TritonModelServer:
                 return f"version {version} is ready; it serves sequences, so no inference was tried"
             optional = {tensor.name for tensor in config.input if tensor.optional}
             wanted = [tensor for tensor in metadata.inputs if tensor.name not in optional]
-            return await self._infer(client, target.model, version, wanted, latencies)
+            progress.waits_for = f"an answer of version {version}"
+            return await self._infer(client, target.model, version, wanted, progress.latencies)
         finally:
             await client.close()
 
-    async def _wait_until_ready(self, client: Any, model: str) -> tuple[str, Any]:
+    async def _wait_until_ready(self, client: Any, model: str, progress: _Progress) -> tuple[str, Any]:
         """Return the latest version that is ready and the model's metadata."""
         while True:
             try:
@@ -100,6 +103,9 @@ class TritonModelServer:
             except _RefusedError as error:
                 if error.code not in _NOT_YET:
                     raise
+                progress.waits_for = f"the server ({error})"
+            else:
+                progress.waits_for = "the model to be ready"
             await asyncio.sleep(self._limits.poll_seconds)
 
     async def _infer(self, client: Any, model: str, version: str, tensors: list[Any], latencies: list[float]) -> str:
@@ -147,6 +153,14 @@ class TritonModelServer:
         return WarmReport(target.pod, False, message, tuple(latencies))
 
 
+@dataclass
+class _Progress:
+    """How far a warm-up is, for the report of one that ran out of time."""
+
+    latencies: list[float] = field(default_factory=list)
+    waits_for: str = "the server"
+
+
 class _RefusedError(Exception):
     """Triton's own answer: ``code`` is the gRPC status' name, ``said`` its sentence, made safe."""
 
@@ -169,6 +183,8 @@ def _connect(address: str) -> Any:
             ("grpc.max_receive_message_length", _LARGEST_ANSWER),
             # Without it a pod that came back on the same address would be met with the old one's back-off.
             ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ],
     )
 

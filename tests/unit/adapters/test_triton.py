@@ -195,13 +195,14 @@ async def test_a_model_that_loads_is_waited_for() -> None:
 async def test_a_model_that_never_loads_fails_in_time() -> None:
     report = await warm(FakeTriton(ready_after=10**9), WarmLimits(seconds=0.3, poll_seconds=0.01))
     assert not report.passed
-    assert "no answer within 0.3 s" in report.message
+    assert "nothing within 0.3 s, waited for: the model to be ready" in report.message
 
 
 async def test_a_model_that_hangs_fails_in_time() -> None:
     report = await warm(FakeTriton(hang=True), WarmLimits(seconds=0.5, poll_seconds=0.01))
     assert not report.passed
     assert report.latencies == ()
+    assert "waited for: an answer of version 1" in report.message
 
 
 @pytest.mark.parametrize(("flags", "word"), [({"decoupled": True}, "decoupled"), ({"sequence": True}, "sequences")])
@@ -233,3 +234,4 @@ async def test_nobody_listens() -> None:
     limits = WarmLimits(seconds=0.5, poll_seconds=0.01)
     report = await TritonModelServer(limits, timer(0.01)).warm(WarmTarget("p", "127.0.0.1", 9, "digits"))
     assert not report.passed
+    assert "waited for: the server (UNAVAILABLE: " in report.message
