@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 from deploy.demo import manifests
 from deploy.demo.chronicle import Chronicle, outcome_of
 from deploy.demo.install import install
-from deploy.demo.kube import Kube, Object, WaitError
+from deploy.demo.kube import Kube, KubeError, Object, WaitError
 from deploy.demo.place import Place, UnusableError
 from deploy.demo.recording import Recording
 from deploy.demo.store import open_store, upload
@@ -31,6 +32,10 @@ from deploy.demo.training import (
 )
 from deploy.demo.unitchecks import run_unit_checks
 from deploy.demo.view import Screen
+from obstore.exceptions import BaseError
+
+FAILURES = (WaitError, KubeError, UnusableError, BaseError, aiohttp.ClientError, TimeoutError)
+"""What a cluster can do to the story; anything else is a fault of the demo itself and may show its traceback."""
 
 DEMO_LABEL = "modelrollout.io/demo"
 
@@ -69,26 +74,29 @@ class Story:
         self.told = Told()
 
     async def tell(self) -> None:
-        """Tell it from beginning to end; an expectation that fails ends it and is noted in ``told.stopped``."""
-        digits = await self.prepare()
+        """Tell it from beginning to end; what goes wrong ends it and is noted in ``told.stopped``."""
+        async with self.screen.shown():
+            try:
+                await self._serve(await self.prepare())
+            except FAILURES as error:
+                self.told.stopped = str(error) or repr(error)
+                self.screen.say(f"FAILED: {self.told.stopped}", "bold red")
+
+    async def _serve(self, digits: Digits) -> None:
         sender = RestSender(
             digits.held_out_images, digits.held_out_labels, self.place.gateway_here, self.options.hostname
         )
         traffic = Traffic(sender, len(digits.held_out_labels), self.options.rate)
         self.told.recording = traffic.recording
         self.screen.scene.chronicle = self.chronicle
-        async with self.chronicle.following(self.kube), self.screen.shown():
-            try:
-                await self.first(sender)
-                self.screen.scene.recording = traffic.recording
-                async with traffic.flowing():
-                    await self.good()
-                    await self.bad()
-                    self.screen.say(f"Looking on for {self.options.tail:.0f} s.")
-                    await asyncio.sleep(self.options.tail)
-            except WaitError as error:
-                self.told.stopped = str(error)
-                self.screen.say(f"FAILED: {error}", "bold red")
+        async with self.chronicle.following(self.kube):
+            await self.first(sender)
+            self.screen.scene.recording = traffic.recording
+            async with traffic.flowing():
+                await self.good()
+                await self.bad()
+                self.screen.say(f"Looking on for {self.options.tail:.0f} s.")
+                await asyncio.sleep(self.options.tail)
 
     async def prepare(self) -> Digits:
         """Install the operator, clean up after an earlier run, train, check and upload the three versions."""
@@ -123,7 +131,10 @@ class Story:
         name = self.options.namespace
         found = await self.kube.get("Namespace", None, name)
         if found is not None:
-            if found["metadata"].get("labels", {}).get(DEMO_LABEL) != "true":
+            if found["metadata"].get("labels", {}).get(FAILURES = (WaitError, KubeError, UnusableError, BaseError, aiohttp.ClientError, TimeoutError)
+"""What a cluster can do to the story; anything else is a fault of the demo itself and may show its traceback."""
+
+DEMO_LABEL) != "true":
                 raise UnusableError(f"namespace {name} exists and is not the demo's: choose another with --namespace")
             self.screen.say(f"Removing namespace {name} of an earlier run.")
             await self.kube.delete("Namespace", None, name)

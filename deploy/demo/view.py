@@ -39,6 +39,16 @@ class Scene:
         """What clients saw in the last three seconds, by revision."""
         return self.recording.recent(now) if self.recording else {}
 
+    def arms(self, now: float) -> list[str]:
+        """The revisions to show, oldest first: those with weight and those that answered just now."""
+        there = dict.fromkeys([*self.weights(), *self.recent(now)])
+        return [*(name for name in self.names if name in there), *(name for name in there if name not in self.names)]
+
+    def doing(self) -> str:
+        """What is going on, in some words: the phase, or the chapter while there is none."""
+        phase = self.chronicle.status.get("phase") if self.chronicle else None
+        return str(phase or (self.chapters[-1].title if self.chapters else "starting"))
+
     def weights(self) -> dict[str, float]:
         """Percent by revision, as last seen."""
         seen = self.chronicle.weights if self.chronicle else []
@@ -110,9 +120,9 @@ def line(scene: Scene, now: float) -> str:
     status = scene.chronicle.status if scene.chronicle else {}
     rollout = status.get("rollout") or {}
     step = f" step {rollout['stepOf']}" if rollout.get("stepOf") and not rollout.get("outcome") else ""
-    parts = [f"{status.get('phase', 'starting')}{step}"]
+    parts = [f"{scene.doing()}{step}"]
     recent, weights = scene.recent(now), scene.weights()
-    for revision in dict.fromkeys([*weights, *recent]):
+    for revision in scene.arms(now):
         seen = recent.get(revision)
         text = f"{scene.name(revision)} {weights.get(revision, 0.0):.4g}%"
         parts.append(f"{text} {numbers(seen)}" if seen else text)
@@ -140,7 +150,7 @@ def picture(scene: Scene, now: float) -> RenderableType:
     status = scene.chronicle.status if scene.chronicle else {}
     rollout = status.get("rollout") or {}
     head = Text(f" {clock(now - scene.began)} ", style="reverse")
-    head.append(f" {status.get('phase', 'starting')}", style="bold")
+    head.append(f" {scene.doing()}", style="bold")
     if rollout.get("stepOf") and not rollout.get("outcome"):
         head.append(f"  step {rollout['stepOf']}")
     head.append(f"  {status.get('message', '')}", style="dim")
@@ -162,7 +172,7 @@ def _arms(scene: Scene, now: float) -> Table:
         table.add_column(title, justify="right")
     recent, weights = scene.recent(now), scene.weights()
     known = list(dict.fromkeys([*scene.names, *weights]))
-    for revision in dict.fromkeys([*weights, *recent]):
+    for revision in scene.arms(now):
         colour = COLOURS[known.index(revision) % len(COLOURS)] if revision in known else "red"
         percent = weights.get(revision, 0.0)
         filled = round(BAR * percent / 100)
