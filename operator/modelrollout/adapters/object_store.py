@@ -11,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import obstore
 from obstore.exceptions import BaseError, InvalidPathError, PreconditionError
 from obstore.store import S3Store
 
 from modelrollout.api.base import clean
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
 
 CHUNK_BYTES = 4 * 1024 * 1024
 
@@ -110,13 +113,31 @@ class S3ObjectStore:
 
     def read(self, stored: StoredObject, offset: int) -> Iterator[bytes]:
         """The content of ``stored`` from byte ``offset`` on, in chunks of some MiB."""
-        options: dict[str, Any] = {"if_match": stored.etag} if stored.etag else {}
-        if offset:
-            options["range"] = {"offset": offset}
         with self._converted(f"read {stored.key}"):
-            answer = obstore.get(self._store, stored.key, options=options)  # type: ignore[arg-type]
+            answer, skipped = self._opened(stored, offset)
+            # Stores that know no If-Match answer with whatever is there now.
+            if stored.etag and answer.meta["e_tag"] and _quoted(answer.meta["e_tag"]) != _quoted(stored.etag):
+                raise FetchError(Failure.CHANGED, f"{stored.key} was changed while it was fetched")
             for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+                content = bytes(chunk)
+                drop = min(skipped, len(content))
+                skipped -= drop
+                if len(content) > drop:
+                    yield content[drop:]
+
+    def _opened(self, stored: StoredObject, offset: int) -> tuple[GetResult, int]:
+        """The answer, and how many of its first bytes are to be dropped."""
+        options: GetOptions = {"if_match": _quoted(stored.etag)} if stored.etag else {}
+        if not offset:
+            return obstore.get(self._store, stored.key, options=options), 0
+        try:
+            ranged: GetOptions = {**options, "range": {"offset": offset}}
+            return obstore.get(self._store, stored.key, options=ranged), 0
+        except BaseError as error:
+            # `rclone serve s3` is one that does not keep to ranges.
+            if "non-partial response" not in str(error):
+                raise
+            return obstore.get(self._store, stored.key, options=options), offset
 
     @contextmanager
     def _converted(self, doing: str) -> Iterator[None]:
@@ -150,3 +171,8 @@ class S3ObjectStore:
             return FetchError(Failure.REFUSED, f"{self._where} refuses to {doing}: {said}")
         reason = said or "no answer, or it broke off"
         return FetchError(Failure.UNREACHABLE, f"cannot {doing} at {self._where}: {reason}")
+
+
+def _quoted(etag: str) -> str:
+    """Listings of some stores leave the quotes out that If-Match must have."""
+    return etag if etag.endswith('"') else f'"{etag}"'

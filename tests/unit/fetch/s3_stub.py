@@ -24,6 +24,12 @@ class S3Stub:
     code: str = "AccessDenied"
     cut_after: list[int] = field(default_factory=list)
     """Close the connection of a read after this many bytes."""
+    ranges: bool = True
+    """Whether Range is kept to; some stores answer with the whole object."""
+    if_match: bool = True
+    """Whether If-Match is kept to."""
+    change_before_read: dict[str, bytes] = field(default_factory=dict)
+    """New contents of objects, put in place when they are read."""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def reads(self) -> list[tuple[str, str | None]]:
@@ -59,11 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
         elif key not in self.stub.objects:
             self._error(404, "NoSuchKey")
         else:
+            self.stub.objects[key] = self.stub.change_before_read.pop(key, self.stub.objects[key])
             self._read(self.stub.objects[key])
 
     def _list(self, prefix: str) -> None:
         entries = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size><ETag>{escape(_etag(content))}</ETag>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(content)}</Size><ETag>{escape(_etag(content).strip(chr(34)))}</ETag>"
             "<LastModified>2026-11-21T10:00:00.000Z</LastModified></Contents>"
             for key, content in sorted(self.stub.objects.items())
             if key.startswith(prefix)
@@ -75,8 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _read(self, content: bytes) -> None:
+        expected = self.headers.get("if-match")
+        if self.stub.if_match and expected and expected != _etag(content):
+            self._error(412, "PreconditionFailed")
+            return
         start, total = 0, len(content)
-        wanted = self.headers.get("range")
+        wanted = self.headers.get("range") if self.stub.ranges else None
         if wanted:
             start = int(wanted.removeprefix("bytes=").partition("-")[0])
         body = content[start:]

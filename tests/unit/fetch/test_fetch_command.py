@@ -82,6 +82,29 @@ def test_a_connection_that_breaks_is_taken_up_by_range(tmp_path: Path, monkeypat
     assert (tmp_path / "repository/models/digits/1/model.py").read_bytes() == OBJECTS["digits/1.4.0/digits/1/model.py"]
 
 
+def test_a_store_that_does_not_keep_to_ranges_is_read_again_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "CHUNK_BYTES", 1)
+    with s3_stub(OBJECTS) as stub:
+        stub.cut_after, stub.ranges = [500], False
+        result = run(stub, tmp_path, "--workers", "1")
+    assert result.exit_code == 0, result.output
+    for key in ("digits/config.pbtxt", "digits/1/model.py"):
+        assert (tmp_path / "repository/models" / key).read_bytes() == OBJECTS[f"digits/1.4.0/{key}"]
+
+
+@pytest.mark.parametrize("if_match", [True, False])
+def test_an_object_that_changes_after_the_listing_is_not_taken(tmp_path: Path, if_match: bool) -> None:
+    key = "digits/1.4.0/digits/1/model.py"
+    with s3_stub(OBJECTS) as stub:
+        stub.change_before_read, stub.if_match = {key: OBJECTS[key][::-1]}, if_match
+        result = run(stub, tmp_path)
+    assert result.exit_code == 16, result.output
+    assert "was changed while it was fetched" in result.output
+    assert not (tmp_path / "repository/models/digits/1/model.py").exists()
+
+
 @pytest.mark.parametrize(
     ("status", "code", "exit_code", "words"),
     [
