@@ -131,10 +131,7 @@ class Story:
         name = self.options.namespace
         found = await self.kube.get("Namespace", None, name)
         if found is not None:
-            if found["metadata"].get("labels", {}).get(FAILURES = (WaitError, KubeError, UnusableError, BaseError, aiohttp.ClientError, TimeoutError)
-"""What a cluster can do to the story; anything else is a fault of the demo itself and may show its traceback."""
-
-DEMO_LABEL) != "true":
+            if (found["metadata"].get("labels") or {}).get(DEMO_LABEL) != "true":
                 raise UnusableError(f"namespace {name} exists and is not the demo's: choose another with --namespace")
             self.screen.say(f"Removing namespace {name} of an earlier run.")
             await self.kube.delete("Namespace", None, name)
