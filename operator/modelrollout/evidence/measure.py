@@ -104,7 +104,7 @@ def _grow(source: Source, series: Sequence[Series], target: Sequence[str], windo
             continue
         newest = max(newest, last)
         fresh = fresh or window.end - last <= max(STALE_AFTER, scrapes.gap)
-        if baseline is None or last <= window.start:
+        if baseline is None:
             continue
         for names, one in members:
             grown = growth(one.samples, baseline, window.end, scrapes)

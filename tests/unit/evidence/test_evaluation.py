@@ -18,6 +18,7 @@ from tests.unit.evidence.envoy import Envoy, Storage, at, context
 
 ERRORS = Guard(name="errors", sli=Sli.ERROR_RATIO, max=0.01)
 DRIFT = Guard(name="drift", query="max(psi)", max=0.2)
+UNKNOWN = "Prometheus could not be asked; the operator's log says why"
 
 
 class FixedClock:
@@ -77,7 +78,7 @@ async def test_every_guard_is_judged_in_order_at_one_time() -> None:
     [
         (TransientError("Prometheus cannot be reached"), Verdict.PROVIDER_DOWN, "Prometheus cannot be reached", False),
         (InvalidQueryError("Prometheus refuses it"), Verdict.NO_DATA, "Prometheus refuses it", True),
-        (RuntimeError("secret"), Verdict.PROVIDER_DOWN, "Prometheus could not be asked; the operator's log says why", False),
+        (RuntimeError("secret"), Verdict.PROVIDER_DOWN, UNKNOWN, False),
         (TimeoutError(), Verdict.PROVIDER_DOWN, "Prometheus did not answer within 5 s", False),
     ],
 )  # fmt: skip

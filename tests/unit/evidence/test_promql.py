@@ -193,6 +193,12 @@ def test_whatever_is_sent_stays_in_its_namespace(text: str) -> None:
     assert not outside
 
 
+@pytest.mark.parametrize("printed", ['y{namespace="demo"}', "x", 'x{namespace="demo"} or y{namespace="demo"}'])
+def test_a_print_that_is_not_the_checked_tree_is_not_sent(printed: str) -> None:
+    with pytest.raises(QueryError, match="simpler way"):
+        ours._check_print(promql.parse('x{namespace="demo"}'), printed, "demo")
+
+
 def test_compiling_is_remembered() -> None:
     compile_query.cache_clear()
     compiled("remembered")
