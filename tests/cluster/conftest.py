@@ -1,0 +1,87 @@
+"""The local cluster, three trained versions in its object store, and a stage a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from deploy.demo.install import CHART, NAMESPACE, RELEASE
+from deploy.demo.kube import Kube
+from deploy.demo.place import Place, bring_up_local, local_place
+from deploy.demo.store import open_store, upload
+from deploy.demo.training import RECIPES, Digits, load_digits_data, train, write_repository
+
+from tests.cluster.stage import Stage, staged
+
+Staging = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/cluster" in str(item.path):
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(420))
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Place]:
+    """The local cluster; an operator that the demo left in it stands aside meanwhile."""
+    bring_up_local()
+    found = local_place()
+    asyncio.run(_install_crds(found))
+    before = asyncio.run(_scale_installed(found, 0))
+    yield found
+    if before:
+        asyncio.run(_scale_installed(found, before))
+
+
+async def _install_crds(place: Place) -> None:
+    import yaml
+
+    async with Kube.connect(place.kubeconfig) as kube:
+        for path in sorted((CHART / "crds").glob("*.yaml")):
+            for body in yaml.safe_load_all(path.read_text()):
+                await kube.apply(body)
+
+
+async def _scale_installed(place: Place, replicas: int) -> int:
+    """Set the size of the installed operator; returns what it was, 0 where there is none."""
+    async with Kube.connect(place.kubeconfig) as kube:
+        found = await kube.get("Deployment", NAMESPACE, RELEASE)
+        if found is None:
+            return 0
+        await kube.patch("Deployment", NAMESPACE, RELEASE, {"spec": {"replicas": replicas}})
+        return int(found["spec"].get("replicas", 1))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """The data."""
+    return load_digits_data()
+
+
+@pytest.fixture(scope="session")
+def models(place: Place, digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Prefix in the bucket under which each version's model repository lies."""
+    prefix = f"tests/{uuid.uuid4().hex[:8]}"
+    store = open_store(place.s3_here, place.s3_bucket, place.s3_access_key, place.s3_secret_key)
+    for recipe in RECIPES:
+        folder = write_repository(train(recipe, digits), tmp_path_factory.mktemp(recipe.folder))
+        upload(store, folder, f"{prefix}/{recipe.version}")
+    return prefix
+
+
+@pytest.fixture
+def staging(place: Place, digits: Digits, models: str, tmp_path: Path) -> Staging:
+    """Make a stage: ``async with staging() as stage``."""
+
+    @contextlib.asynccontextmanager
+    async def make(**options: object) -> AsyncIterator[Stage]:
+        async with staged(place, digits, models, tmp_path, **options) as stage:  # type: ignore[arg-type]
+            yield stage
+
+    return make

@@ -1,0 +1,148 @@
+"""One namespace with its models, its ModelDeployment, its traffic and what was seen of them."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.demo.chronicle import Chronicle, outcome_of
+from deploy.demo.kube import Kube
+from deploy.demo.manifests import model_deployment, namespace, secret
+from deploy.demo.place import Place
+from deploy.demo.recording import Recording, failed_by_traffic
+from deploy.demo.traffic import rest_traffic
+from deploy.demo.training import MODEL_NAME, Digits, Recipe
+
+from tests.cluster.operating import OperatorProcess
+
+RATE = 50.0
+
+
+def rollout(*weights: int, hold: str = "5s", bake: str = "5s", **changes: Any) -> dict[str, Any]:
+    """A canary that fits in a test: short steps, looked at every second."""
+    guards = [
+        {"name": "errors", "sli": "error-ratio", "max": 0.02, "window": "10s", "minSamples": 10},
+        {"name": "latency", "sli": "latency-p99", "max": 2, "window": "10s", "minSamples": 10},
+    ]
+    steps = [{"weight": weight, "hold": hold} for weight in weights or (25, 50)]
+    return {
+        "canary": {"steps": steps},
+        "bake": bake,
+        "evaluationInterval": "1s",
+        "progressDeadline": "3m",
+        "guards": guards,
+        **changes,
+    }
+
+
+@dataclass
+class Stage:
+    """What a test acts on and looks at."""
+
+    place: Place
+    kube: Kube
+    digits: Digits
+    prefix: str
+    name: str
+    hostname: str
+    chronicle: Chronicle
+    operator: OperatorProcess | None
+    recording: Recording = field(default_factory=Recording)
+
+    async def apply(self, recipe: Recipe, grpc: str | None = None, **changes: Any) -> str:
+        """Apply the ModelDeployment with this version; returns the name of the revision it asks for."""
+        prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
+        plan = changes.pop("rollout", None) or rollout()
+        gateway = changes.pop("gateway", None)
+        body = model_deployment(
+            self.place, self.name, recipe.version, prefix, self.hostname, grpc, rollout=plan, **changes
+        )
+        if gateway is not None:
+            body["spec"]["traffic"]["gateway"] = gateway
+        generation = (await self.kube.apply(body))["metadata"]["generation"]
+        status = await self.chronicle.until(
+            lambda status: status.get("observedGeneration", 0) >= generation, "the operator saw the spec", 30
+        )
+        revision: str = status["revisions"]["desired"]
+        return revision
+
+    async def until_phase(self, *phases: str, within: float = 90) -> dict[str, Any]:
+        """Wait for one of ``phases``."""
+        return await self.chronicle.until(
+            lambda status: status.get("phase") in phases, f"phase {' or '.join(phases)}", within
+        )
+
+    async def until_serves(self, revision: str, within: float = 120) -> None:
+        """Wait until ``revision`` serves and nothing is under way."""
+
+        def settled(status: dict[str, Any]) -> bool:
+            return status.get("phase") == "Idle" and status["revisions"].get("stable") == revision
+
+        await self.chronicle.until(settled, f"{revision} serves, phase Idle", within)
+
+    async def until_outcome(self, revision: str, outcome: str, within: float = 120) -> None:
+        """Wait until the last attempt of ``revision`` ended with ``outcome``."""
+        await self.chronicle.until(
+            lambda status: outcome_of(status, revision) == outcome, f"{revision} {outcome}", within
+        )
+
+    async def until_weight(self, revision: str, percent: float, within: float = 90) -> float:
+        """Wait until the route gives ``revision`` at least ``percent``; returns when that was seen."""
+        return await self.chronicle.until_weights(
+            lambda weights: weights.get(revision, 0.0) >= percent, f"{revision} has {percent:g} %", within
+        )
+
+    @contextlib.asynccontextmanager
+    async def traffic(self, rate: float = RATE) -> AsyncIterator[Recording]:
+        """Held-out images by REST inside the block."""
+        images, labels = self.digits.held_out_images, self.digits.held_out_labels
+        async with rest_traffic(images, labels, self.place.gateway_here, self.hostname, rate).flowing() as recording:
+            self.recording = recording
+            yield recording
+
+    def weights_of(self, revision: str) -> list[float]:
+        """The percent that the route gave ``revision``, each time it changed."""
+        seen = [weights.percent.get(revision, 0.0) for weights in self.chronicle.weights]
+        return [now for before, now in zip([None, *seen], seen, strict=False) if now != before]
+
+
+def lost(recording: Recording, *faulty: str) -> list[Any]:
+    """Requests that failed and were not failed by the code of a faulty model."""
+    return list(failed_by_traffic(recording.answers, set(faulty)))
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    place: Place,
+    digits: Digits,
+    prefix: str,
+    folder: Path,
+    *,
+    with_operator: bool = True,
+    prometheus: str | None = None,
+) -> AsyncIterator[Stage]:
+    """A stage in a fresh namespace, taken away afterwards."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    async with Kube.connect(place.kubeconfig) as kube:
+        await kube.apply(namespace(name))
+        await kube.apply(secret(name, place))
+        operator = OperatorProcess(place, name, folder, prometheus) if with_operator else None
+        chronicle = Chronicle(name, MODEL_NAME)
+        stage = Stage(place, kube, digits, prefix, name, f"{name}.example.com", chronicle, operator)
+        try:
+            async with chronicle.following(kube):
+                if operator is not None:
+                    await operator.start()
+                yield stage
+        except BaseException:
+            if operator is not None:
+                print(operator.log.read_text()[-6000:])
+            raise
+        finally:
+            if operator is not None:
+                operator.stop()
+            await kube.delete("Namespace", None, name)
