@@ -42,12 +42,16 @@ DEMO_LABEL = "modelrollout.io/demo"
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen. ``rate`` is in requests a second, ``tail`` the seconds to look on at the end."""
+    """What can be chosen. ``rate`` is in requests a second, ``tail`` the seconds to look on at the end.
+
+    ``alone`` is how many seconds the first version serves before the second comes, for the picture.
+    """
 
     namespace: str = "modelrollout-demo"
     hostname: str = "digits.modelrollout.example"
     rate: float = 100.0
     tail: float = 10.0
+    alone: float = 5.0
     prefix: str = "modelrollout-demo"
 
 
@@ -153,7 +157,7 @@ class Story:
 
     async def good(self) -> None:
         """v2: must be promoted."""
-        await asyncio.sleep(5)  # some seconds of the first version alone, for the picture
+        await asyncio.sleep(self.options.alone)
         self.screen.chapter(f"{V2.version} is applied", "Better, and it behaves: 5 %, 25 %, 50 %, all of it.")
         revision = await self._apply(V2)
         status = await self.chronicle.until(lambda status: over(status, revision), f"{V2.version} is promoted", 300)
