@@ -79,6 +79,11 @@ class Envoy:
         for bound in ("0.5", "1", "5", "10", "25", "50", "100", "250", "500", "1000", "+Inf"):
             self.add("envoy_cluster_upstream_rq_time_bucket", count if milliseconds <= float(bound) else 0, le=bound)
 
+    def turn_away(self, count: int) -> None:
+        """Answer requests for which no pod can be reached; Envoy does not count them in its total."""
+        self.add("envoy_cluster_upstream_rq_completed", count)
+        self.add("envoy_cluster_upstream_rq_xx", count, envoy_response_code_class="5")
+
 
 class Storage:
     """A Prometheus with nothing but raw samples in it."""

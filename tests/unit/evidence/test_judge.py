@@ -13,7 +13,7 @@ from modelrollout.evidence.judge import Failure, judge_guard, threshold
 from modelrollout.evidence.queries import Query, guard_queries
 from modelrollout.ports import Answer, Series
 from modelrollout.rollout.observed import GuardResult
-from tests.unit.evidence.envoy import GRPC, Envoy, Storage, at, context
+from tests.unit.evidence.envoy import GRPC, HTTP, Envoy, Storage, at, context
 
 ERRORS = Guard(name="errors", sli=Sli.ERROR_RATIO, max=0.01)
 RATE = Guard(name="rate", sli=Sli.REQUEST_RATE, min=5.0)
@@ -135,6 +135,15 @@ class TestErrorRatio:
         envoy.serve(good=90, bad=10, status=status)
         storage.scrape(1, envoy)
         assert storage.judge(ERRORS, context(http=False, grpc=True), 1).value == 0.0
+
+    @pytest.mark.parametrize(("cluster", "grpc"), [(HTTP, False), (GRPC, True)])
+    def test_requests_that_reach_no_pod_are_errors(self, cluster: str, grpc: bool) -> None:
+        storage, envoy = Storage(), Envoy(cluster=cluster)
+        storage.scrape(-1, envoy)
+        envoy.turn_away(50)
+        storage.scrape(1, envoy)
+        result = storage.judge(ERRORS, context(http=not grpc, grpc=grpc), 1)
+        assert (result.verdict, result.value, result.samples) == (Verdict.BREACH, 1.0, 50)
 
     def test_both_protocols_are_summed(self) -> None:
         storage, http, grpc = Storage(), Envoy(), Envoy(cluster=GRPC)
