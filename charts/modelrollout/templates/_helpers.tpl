@@ -54,7 +54,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [patch]
 - apiGroups: [modelrollout.io]
   resources: [modelrevisions]
-  verbs: [list, watch, get, create, patch]
+  verbs: [list, watch, get, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [list, watch, get, create, patch]

@@ -45,6 +45,8 @@ class Applier:
             await self._fleet(key, wish, workload.revision, workload.replicas)
         for revision in plan.retire:
             await self._fleet(key, wish, revision, 0)
+        for name in plan.prune:
+            await self._delete(key, "ModelRevision", name)
 
     async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
         """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped."""
@@ -117,11 +119,14 @@ class Applier:
     async def _drop_route(self, key: Key, wish: ModelDeployment) -> None:
         """A route of a protocol that the spec does not ask for any more."""
         for kind in {HTTP_ROUTE, GRPC_ROUTE} - set(route_kinds(wish)):
-            live = self._cache.get(key, kind, key.name)
-            if live is not None:
-                uid = live["metadata"]["uid"]
-                await self._cluster.delete(ObjectReference(kind, key.namespace, key.name), uid)
-                self._cache.remove(key, kind, key.name, uid)
+            await self._delete(key, kind, key.name)
+
+    async def _delete(self, key: Key, kind: str, name: str) -> None:
+        live = self._cache.get(key, kind, name)
+        if live is not None:
+            uid = live["metadata"]["uid"]
+            await self._cluster.delete(ObjectReference(kind, key.namespace, name), uid)
+            self._cache.remove(key, kind, name, uid)
 
 
 def _names(key: Key) -> tuple[str, str]:

@@ -33,6 +33,7 @@ def gather(
         foreign=obstacles.foreign,
         denied=obstacles.denied,
         settle=profile.settle,
+        records=records(key, cache),
     )
 
 
@@ -47,3 +48,11 @@ def workloads(key: Key, cache: Cache) -> dict[str, Workload]:
         if revision is not None:
             found[revision] = observe_workload(revision, deployment, pods.get(revision, []))
     return found
+
+
+def records(key: Key, cache: Cache) -> tuple[str, ...]:
+    """Names of the ModelRevisions, oldest first."""
+    found = [record["metadata"] for record in cache.every(key, "ModelRevision")]
+    return tuple(
+        meta["name"] for meta in sorted(found, key=lambda meta: (meta.get("creationTimestamp", ""), meta["name"]))
+    )

@@ -26,6 +26,9 @@ ANNOUNCED = {
 }
 """Conditions whose turning False is an event."""
 
+REVISION_LIMIT = 10
+"""How many ModelRevisions are kept."""
+
 ATTEMPT_PHASES = (
     Phase.PREPARING,
     Phase.VERIFYING,
@@ -53,6 +56,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         create_revision=state.create_revision,
         workloads=tuple(WorkloadPlan(name, situation.replicas) for name in fleets),
         retire=_retire(situation, fleets),
+        prune=_prune(situation, state, fleets),
         route=state.route,
         revision_status=state.revision_status,
         events=(*state.events, *_announcements(old, status)),
@@ -121,6 +125,20 @@ def _retire(situation: Situation, fleets: tuple[str, ...]) -> tuple[str, ...]:
         for name, workload in sorted(situation.observed.workloads.items())
         if workload.desired and name not in fleets and route.weight_of(name) == 0
     )
+
+
+def _prune(situation: Situation, state: Draft, fleets: tuple[str, ...]) -> tuple[str, ...]:
+    """The oldest records beyond the limit, at rest only, and none that serves, is wanted or still has pods."""
+    if state.phase is not Phase.IDLE:
+        return ()
+    keep = {*fleets, situation.desired}
+    old = [
+        name
+        for name in situation.observed.records
+        if name not in keep and not situation.observed.workload(name).desired
+    ]
+    surplus = len(situation.observed.records) - REVISION_LIMIT
+    return tuple(old[:surplus]) if surplus > 0 else ()
 
 
 def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:

@@ -14,7 +14,15 @@ from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
 from modelrollout.rollout.observed import Observed
 from modelrollout.rollout.plan import WHOLE, Plan
-from modelrollout.rollout.rollback import ABORTED, SPEC_INVALID, SUPERSEDED, end, quarantine_message, returning, roll_back
+from modelrollout.rollout.rollback import (
+    ABORTED,
+    SPEC_INVALID,
+    SUPERSEDED,
+    end,
+    quarantine_message,
+    returning,
+    roll_back,
+)
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.steps import bake, step
 

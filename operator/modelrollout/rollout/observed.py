@@ -120,7 +120,8 @@ class Observed:
 
     ``problem`` is the sentence that makes the spec unusable here (unknown pool, unknown Prometheus, a query that
     does not parse), ``foreign`` names an object that has our name and is not ours, ``denied`` a missing permission.
-    ``settle`` is how long the gateway's proxies may lag behind a confirmed route.
+    ``settle`` is how long the gateway's proxies may lag behind a confirmed route, ``records`` are the names of all
+    ModelRevisions, oldest first.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -132,6 +133,7 @@ class Observed:
     foreign: str | None = None
     denied: str | None = None
     settle: timedelta = timedelta(seconds=1)
+    records: tuple[str, ...] = ()
 
     def workload(self, revision: str | None) -> Workload:
         """The pods of ``revision``; an empty record where there are none."""

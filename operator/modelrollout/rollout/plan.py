@@ -80,12 +80,14 @@ class Plan:
 
     ``route`` None leaves the routes as they are. ``workloads`` lists those that shall exist with these sizes;
     ``retire`` those that shall have no pods (scaled to zero, after the route write was confirmed).
-    ``create_revision`` asks for the ModelRevision record of the desired revision. ``revision_status`` are status
+    ``create_revision`` asks for the ModelRevision record of the desired revision, ``prune`` names records to delete
+    with all that is left of them. ``revision_status`` are status
     writes of ModelRevisions, by name. ``requeue_after`` None waits for the next wake.
     """
 
     status: ModelDeploymentStatus
     create_revision: str | None = None
+    prune: tuple[str, ...] = ()
     workloads: tuple[WorkloadPlan, ...] = ()
     retire: tuple[str, ...] = ()
     route: RoutePlan | None = None
