@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from localcluster import layout, pki, processes, settings
-from localcluster.host import mounts_below
 from localcluster.progress import part
 from localcluster.shell import run, wait_for
 from localcluster.store import write_atomically
@@ -36,7 +35,7 @@ def ensure(programs: Path) -> None:
 
 def _ensure_etcd(programs: Path) -> None:
     layout.ETCD.mkdir(parents=True, exist_ok=True)
-    if not mounts_below(layout.ETCD):
+    if not layout.ETCD.is_mount():
         run(["mount", "-t", "tmpfs", "-o", "size=2g,mode=0700", "modelrollout-etcd", layout.ETCD])
     here, peers = (f"127.0.0.1:{port}" for port in (settings.ETCD_PORT, settings.ETCD_PEER_PORT))
     processes.ensure("etcd", [

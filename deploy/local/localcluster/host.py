@@ -21,12 +21,12 @@ def boot_id() -> str:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Return the mount points in a folder, the latest first."""
+    """Return the mount points strictly below a folder, the latest first."""
     prefix = f"{folder}/"
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         place = line.split()[4].encode().decode("unicode_escape")
-        if place == str(folder) or place.startswith(prefix):
+        if place.startswith(prefix):
             found.append(place)
     return found[::-1]
 

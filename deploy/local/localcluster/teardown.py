@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from localcluster import before, buildah, firewall, layout, lock, processes, settings
-from localcluster.host import unmount_below
+from localcluster.errors import ClusterError
+from localcluster.host import mounts_below, unmount_below
 from localcluster.progress import part, say
 from localcluster.shell import run
 
@@ -87,8 +88,16 @@ def _remove_files() -> None:
         for file in (layout.KUBECONFIG, layout.CLUSTER_JSON, layout.IMAGES_JSON):
             (checkout / file.relative_to(layout.REPO)).unlink(missing_ok=True)
     _remove_strays()
-    for folder in (layout.STATE, layout.RUN):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove_tree(layout.STATE)
+    _remove_tree(layout.RUN)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove one of our folders, but never what is still mounted in it: that may be a volume of the user's."""
+    left = mounts_below(folder)
+    if left:
+        raise ClusterError(f"could not unmount {', '.join(left)}: unmount by hand, then run down again")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_shim_sockets() -> None:
