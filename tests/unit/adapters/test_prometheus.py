@@ -152,10 +152,10 @@ async def test_asks_with_parts_of_a_second_and_a_time_limit_for_the_server() -> 
         await metrics.query_range("up", NOW - timedelta(seconds=1.5), NOW, timedelta(seconds=1.5))
     instant, ranged = stub.requests
     assert (instant.method, instant.path) == ("GET", "/prefix/api/v1/query")
-    assert instant.params == {"query": "up", "time": "1795262400.250", "timeout": "5.000s"}
+    assert instant.params == {"query": "up", "time": "1795262400.250", "timeout": "5.000"}
     assert ranged.path == "/prefix/api/v1/query_range"
     assert ranged.params == {
-        "query": "up", "start": "1795262398.750", "end": "1795262400.250", "step": "1.500", "timeout": "5.000s",
+        "query": "up", "start": "1795262398.750", "end": "1795262400.250", "step": "1.500", "timeout": "5.000",
     }  # fmt: skip
 
 

@@ -162,7 +162,9 @@ def test_no_value_changes_the_tree(value: str, text: str) -> None:
 @settings(deadline=None)
 def test_a_value_in_a_pattern_means_itself(value: str) -> None:
     printed = compiled('x{a=~"$revision"}', revision=value)
-    pattern = next(m.value for m in promql.parse(printed).matchers.matchers if m.name == "a")
+    node = promql.parse(printed)
+    assert isinstance(node, promql.VectorSelector)
+    pattern = next(m.value for m in node.matchers.matchers if m.name == "a")
     assert pattern.replace("\\", "") == value.replace("\\", "")
     assert shape(printed) == shape(compiled('x{a=~"$revision"}', revision="harmless"))
 
@@ -170,8 +172,11 @@ def test_a_value_in_a_pattern_means_itself(value: str) -> None:
 @given(TEXTS)
 def test_quoting_is_exact(value: str) -> None:
     node = promql.parse(fill('x{a="$cluster"}', {"cluster": value}))
+    assert isinstance(node, promql.VectorSelector)
     assert [matcher.value for matcher in node.matchers.matchers] == [value]
-    assert promql.parse(quote(value)).val == value
+    literal = promql.parse(quote(value))
+    assert isinstance(literal, promql.StringLiteral)
+    assert literal.val == value
 
 
 @given(st.text("x{}()[]\"'`\\$#=~!,+- \n1mnamespacedor@", max_size=60))
