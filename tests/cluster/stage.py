@@ -105,8 +105,8 @@ class Stage:
             yield recording
 
     def weights_of(self, revision: str) -> list[float]:
-        """The percent that the route gave ``revision``, each time it changed."""
-        seen = [weights.percent.get(revision, 0.0) for weights in self.chronicle.weights]
+        """The percent that the route gave ``revision``, each time it changed; armed is 0, all but the armed 100."""
+        seen = [float(round(weights.percent.get(revision, 0.0))) for weights in self.chronicle.weights]
         return [now for before, now in zip([None, *seen], seen, strict=False) if now != before]
 
 

@@ -83,7 +83,7 @@ CHILDREN = {"list", "watch", "get", "create", "patch"}
 RIGHTS: dict[str, set[str]] = {
     "modelrollout.io/modeldeployments": {"list", "watch"},
     "modelrollout.io/modeldeployments:status": {"patch"},
-    "modelrollout.io/modelrevisions": CHILDREN,
+    "modelrollout.io/modelrevisions": CHILDREN | {"delete"},
     "modelrollout.io/modelrevisions:status": {"patch"},
     "apps/deployments": CHILDREN,
     "services": CHILDREN,
