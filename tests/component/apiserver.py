@@ -108,8 +108,11 @@ def programs() -> Path:
 
 
 @contextlib.contextmanager
-def running(programs: Path, folder: Path) -> Iterator[ApiServer]:
-    """A fresh etcd and kube-apiserver in ``folder``; both end with the block, and with this process however it ends."""
+def running(programs: Path, folder: Path, *flags: str) -> Iterator[ApiServer]:
+    """A fresh etcd and kube-apiserver in ``folder``; both end with the block, and with this process however it ends.
+
+    ``flags`` are given to kube-apiserver after our own.
+    """
     etcd_port, peer_port, port = _free_ports(3)
     keys = folder / "keys"
     keys.mkdir(parents=True)
@@ -143,6 +146,7 @@ def running(programs: Path, folder: Path) -> Iterator[ApiServer]:
         # There are no controllers: nobody would make the service account that pods are admitted with.
         "--disable-admission-plugins=ServiceAccount",
         "--profiling=false",
+        *flags,
     ]
     url = f"https://127.0.0.1:{port}"
     with _process(etcd, folder / "etcd.log"), _process(apiserver, folder / "apiserver.log") as process:
