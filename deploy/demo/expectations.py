@@ -76,7 +76,7 @@ def _still_serves(facts: Facts) -> Expectation:
     revision = facts.revisions.get(V2)
     wrong = sorted({f"{a.status} of {a.revision}" for a in facts.tail if not a.good or a.revision != revision})
     met = bool(facts.tail) and not wrong
-    seen = ", ".join(wrong[:3]) or f"{len(facts.tail)} answers, all of it"
+    seen = ", ".join(wrong[:3]) or (f"{len(facts.tail)} answers, all of it" if met else "no answers")
     return Expectation(
         f"{V2} serves alone at the end", met, "every one of the last answers", seen, f"{facts.look} get httproute"
     )

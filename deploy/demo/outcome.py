@@ -14,6 +14,7 @@ from deploy.demo.chronicle import Moment, outcome_of
 from deploy.demo.drawing import draw
 from deploy.demo.evidence import Bound, arm_counters, write_seen_at
 from deploy.demo.expectations import Facts, judged, lost_answers
+from deploy.demo.install import NAMESPACE, RELEASE
 from deploy.demo.kube import Kube, KubeError, Object
 from deploy.demo.report import Expectation, Report, VersionResult, write
 from deploy.demo.story import Story
@@ -49,7 +50,7 @@ async def concluded(story: Story, kube: Kube, folder: Path) -> Report:
     )
     expectations = judged(facts)
     if told.stopped:
-        look = f"{facts.look} get mdep,mrev,pods,events"
+        look = f"{facts.look} get mdep,mrev,pods,events; {story.place.kubectl} -n {NAMESPACE} logs deploy/{RELEASE}"
         expectations = (
             Expectation("the story came to its end", False, "all chapters", told.stopped, look),
             *expectations,

@@ -67,13 +67,13 @@ class Screen:
         now = time.time()
         self.scene.chapters.append(Moment(now, title, text))
         self.console.print()
-        self.console.print(Text(f"[{clock(now - self.scene.began)}] {title}", style="bold"))
+        self.console.print(Text(f"[{clock(now - self.scene.began)}] {title}", style="bold"), soft_wrap=True)
         if text:
             self.say(text)
 
     def say(self, text: str, style: str = "") -> None:
         """Print a line that stays."""
-        self.console.print(Text(f"        {text}", style=style))
+        self.console.print(Text(f"        {text}", style=style), soft_wrap=True)
 
     @contextlib.asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
