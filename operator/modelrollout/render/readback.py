@@ -32,12 +32,11 @@ def observe_routes(routes: Sequence[Live | None]) -> Route:
     backends = {backends_of(route) for route in present}
     complete = bool(present) and len(present) == len(routes)
     states = [route_state(route) for route in present]
-    weights: dict[str, int] = {}
-    for pair in backends:
-        for revision, weight in _sums(pair).items():
-            weights[revision] = max(weights.get(revision, 0), weight)
+    sums = [_sums(pair) for pair in backends if pair]
+    revisions = {revision for each in sums for revision in each}
     return Route(
-        weights=weights,
+        weights={revision: max(each.get(revision, 0) for each in sums) for revision in revisions},
+        lowest={revision: min(each.get(revision, 0) for each in sums) for revision in revisions},
         backends=backends.pop() if complete and len(backends) == 1 else None,
         token=" ".join(_token(route) for route in present),
         accepted=complete and all(state.accepted for state in states),
@@ -45,9 +44,9 @@ def observe_routes(routes: Sequence[Live | None]) -> Route:
     )
 
 
-def _sums(pair: tuple[Backend, Backend] | None) -> dict[str, int]:
+def _sums(pair: tuple[Backend, Backend]) -> dict[str, int]:
     sums: dict[str, int] = {}
-    for backend in pair or ():
+    for backend in pair:
         sums[backend.revision] = sums.get(backend.revision, 0) + backend.weight
     return sums
 

@@ -66,8 +66,10 @@ def judge(situation: Situation) -> Judgement:
     """
     guards = situation.spec.guards
     evaluation = current(situation)
+    if not guards:
+        return Judgement(Effect.PASS)
     if evaluation is None:
-        return Judgement(Effect.HOLD, "no evaluation of the guards yet") if guards else Judgement(Effect.PASS)
+        return Judgement(Effect.HOLD, "no evaluation of the guards yet")
     on_breach = {guard.name: guard.on_breach for guard in guards}
     breaches = [r for r in evaluation.with_verdict(Verdict.BREACH) if r.name in on_breach]
     provider_down = bool(evaluation.with_verdict(Verdict.PROVIDER_DOWN))

@@ -39,13 +39,14 @@ class Route:
     """The routes of a ModelDeployment, read back together.
 
     ``backends`` has one entry a slot (None: no route yet, or the routes differ); ``weights`` has the highest weight
-    that any of the routes gives a revision, also while they differ. ``token`` names this very state
+    that any of the routes gives a revision, also while they differ, ``lowest`` the lowest. ``token`` names this very state
     of all routes (uids and generations); ``accepted`` says every gateway accepted and resolved this generation;
     ``rejection`` is the gateway's own sentence when one did not.
     """
 
     backends: tuple[Backend, Backend] | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
+    lowest: Mapping[str, int] = field(default_factory=dict)
     token: str = ""
     accepted: bool = False
     rejection: str | None = None
@@ -53,6 +54,10 @@ class Route:
     def weight_of(self, revision: str | None) -> int:
         """Parts per million that reach ``revision`` by the weighted rule."""
         return 0 if revision is None else self.weights.get(revision, 0)
+
+    def taken_off(self, revision: str, armed: int) -> bool:
+        """Whether at least one of the routes read back gives ``revision`` no more than the armed weight."""
+        return bool(self.weights) and self.lowest.get(revision, 0) <= armed
 
 
 @dataclass(frozen=True)

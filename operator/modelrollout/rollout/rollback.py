@@ -77,7 +77,8 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     route = situation.observed.route
     back = situation.layout(home, revision, ARMED)
     final = situation.layout(home)
-    if route.backends is None or situation.written(final):
+    # Routes that differ (one of two was written) are not routes that are gone: only those need nothing more.
+    if not route.token or situation.written(final):
         finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
         return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
     if route.weight_of(home) <= ARMED:
@@ -95,7 +96,7 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
 
 def _off(situation: Situation) -> bool:
     """Whether the weight was read back as gone, so that pods may go too."""
-    return situation.observed.route.backends is None or situation.observed.route.accepted
+    return not situation.observed.route.token or situation.observed.route.accepted
 
 
 def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Draft | None:

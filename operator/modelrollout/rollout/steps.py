@@ -114,13 +114,26 @@ def _urgent(situation: Situation, judgement: Judgement) -> Draft | None:
         message = f"{judgement.message}: {judgement.evidence}"
         return replace(roll_back(situation, EventReason.GUARD_BREACHED, message), breached=True)
     if situation.subject.ready or not home.ready:
-        return None
+        return _interrupted(situation)
     message = f"{attempt.revision} lost all its ready pods" + (
         f": {situation.subject.trouble}" if situation.subject.trouble else ""
     )
     if situation.baking or attempt.setbacks >= SETBACK_LIMIT:
         return roll_back(situation, EventReason.CANDIDATE_UNAVAILABLE, message)
     return _setback(situation, message)
+
+
+def _interrupted(situation: Situation) -> Draft | None:
+    """Routes without the traffic that the status tells of: a rollback began, and its reason was never stored.
+
+    Giving the weight back would show users a candidate that was found bad before the operator was interrupted.
+    """
+    revision = situation.attempt.revision
+    home = situation.last_good if situation.baking else situation.stable
+    if home is None or not situation.observed.route.taken_off(revision, ARMED):
+        return None
+    message = f"the traffic of {revision} was taken off before, by a rollback whose reason was lost or by somebody else"
+    return roll_back(situation, "Interrupted", message)
 
 
 def _setback(situation: Situation, message: str) -> Draft:
