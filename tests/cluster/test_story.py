@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deploy.demo.grpc_traffic import grpc_traffic
 from deploy.demo.install import CHART, image_value, values
+from deploy.demo.kube import Kube
 from deploy.demo.place import Place
 from deploy.demo.training import V1, V2, V3
 
@@ -28,11 +29,13 @@ async def chart_installed(place: Place, namespace: str, folder: Path) -> AsyncIt
     home = f"{namespace}-system"
     common = ["--namespace", home, "--kubeconfig", str(place.kubeconfig)]
     install = [place.helm, "install", "operator", str(CHART), *common, "--create-namespace", "--skip-crds"]
-    await run(*install, "--values", str(file), "--wait", "--timeout", "3m")
     try:
+        await run(*install, "--values", str(file), "--wait", "--timeout", "2m")
         yield
     finally:
         await run(place.helm, "uninstall", "operator", *common, "--wait")
+        async with Kube.connect(place.kubeconfig) as kube:
+            await kube.delete("Namespace", None, home)
 
 
 async def run(*command: str) -> None:

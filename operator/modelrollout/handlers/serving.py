@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import kopf
+from kopf._core.engines.peering import Identity
 
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.handlers.watching import kopf_settings, registry_of
@@ -72,6 +73,8 @@ async def watch(
         await kopf.operator(
             registry=registry_of(cache, wake, connection),
             settings=kopf_settings(),
+            # Peering is off, but kopf makes itself an identity from the user's name, which a container's uid lacks.
+            identity=Identity("modelrollout"),
             standalone=True,
             clusterwide=not settings.namespaces,
             namespaces=list(settings.namespaces),
