@@ -10,6 +10,7 @@ from modelrollout.api.modelrevision import ModelRevisionStatus, parse_modelrevis
 from modelrollout.api.status import status_to_dict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
+from modelrollout.render.names import is_ours, owner_uid
 from modelrollout.render.readback import differs
 from modelrollout.render.revision import Revision, materials, model_revision
 from modelrollout.render.route import GRPC_ROUTE, HTTP_ROUTE, route_kinds, routes
@@ -46,7 +47,7 @@ class Applier:
         for revision in plan.retire:
             await self._fleet(key, wish, revision, 0)
         for name in plan.prune:
-            await self._delete(key, "ModelRevision", name)
+            await self._delete(key, wish, "ModelRevision", name)
 
     async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
         """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped."""
@@ -72,31 +73,38 @@ class Applier:
 
     async def _have(self, key: Key, body: Manifest) -> Manifest:
         live = self._cache.get(key, body["kind"], body["metadata"]["name"])
-        if live is None:
+        if live is None or owner_uid(live) != owner_uid(body):
+            # Also for one with our labels that somebody else owns: only create() looks before it touches it.
             stored = await self._cluster.create(body)
         elif differs(body, live):
-            uid = live["metadata"]["uid"]
-            try:
-                stored = await self._cluster.apply({**body, "metadata": {**body["metadata"], "uid": uid}})
-            except ConflictError:
-                # Deleted while a watch was down: kopf never tells of that, so this answer is the only news of it.
-                self._cache.remove(key, body["kind"], body["metadata"]["name"], uid)
-                raise
+            stored = await self._change(body, live["metadata"]["uid"])
         else:
             return live
         self._cache.put(key, stored)
         return stored
 
+    async def _change(self, body: Manifest, uid: str) -> Manifest:
+        try:
+            return await self._cluster.apply({**body, "metadata": {**body["metadata"], "uid": uid}})
+        except ConflictError:
+            # Deleted while a watch was down (kopf never tells of that), or a mere race: create() finds out which.
+            return await self._cluster.create(body)
+
     async def _record(self, key: Key, wish: ModelDeployment) -> None:
         name = revision_name(wish.metadata.name, wish.spec)
-        if self._cache.get(key, "ModelRevision", name) is None:
+        if self._own_record(key, wish, name) is None:
             self._cache.put(key, await self._cluster.create(model_revision(wish, name)))
 
-    async def _fleet(self, key: Key, wish: ModelDeployment, name: str, replicas: int) -> None:
+    def _own_record(self, key: Key, wish: ModelDeployment, name: str) -> Manifest | None:
+        """The ModelRevision, unless it is left over from a deleted ModelDeployment of the same name."""
         record = self._cache.get(key, "ModelRevision", name)
+        return record if record is not None and is_ours(record, wish.metadata.uid) else None
+
+    async def _fleet(self, key: Key, wish: ModelDeployment, name: str, replicas: int) -> None:
+        record = self._own_record(key, wish, name)
         if record is None and name == revision_name(wish.metadata.name, wish.spec):
             await self._record(key, wish)
-            record = self._cache.get(key, "ModelRevision", name)
+            record = self._own_record(key, wish, name)
         if record is None:
             _LOGGER.warning("%s/%s: the record of %s is gone; its pods are left as they are", *_names(key), name)
             return
@@ -119,11 +127,11 @@ class Applier:
     async def _drop_route(self, key: Key, wish: ModelDeployment) -> None:
         """A route of a protocol that the spec does not ask for any more."""
         for kind in {HTTP_ROUTE, GRPC_ROUTE} - set(route_kinds(wish)):
-            await self._delete(key, kind, key.name)
+            await self._delete(key, wish, kind, key.name)
 
-    async def _delete(self, key: Key, kind: str, name: str) -> None:
+    async def _delete(self, key: Key, wish: ModelDeployment, kind: str, name: str) -> None:
         live = self._cache.get(key, kind, name)
-        if live is not None:
+        if live is not None and is_ours(live, wish.metadata.uid):
             uid = live["metadata"]["uid"]
             await self._cluster.delete(ObjectReference(kind, key.namespace, name), uid)
             self._cache.remove(key, kind, name, uid)

@@ -52,7 +52,7 @@ class Cache:
         kind, name, uid = manifest["kind"], metadata["name"], metadata.get("uid", "")
         version = _version(metadata.get("resourceVersion"))
         known = self._objects[key].get((kind, name))
-        if uid in self._buried or (known is not None and known.uid == uid and known.version > version):
+        if uid in self._buried or (known is not None and known.version > version):
             return False
         text = json.dumps(self._trim(kind, manifest), separators=(",", ":")).encode()
         self._objects[key][kind, name] = _Entry(uid, version, text)

@@ -54,7 +54,8 @@ class Measurer:
         """Have running exactly what ``plan`` asks for."""
         want = self._measurements.want
         request, gate, probe = plan.evaluate, plan.gate, plan.probe
-        guards = None if request is None else (request, wish.spec.rollout.prometheus, wish.spec.rollout.guards)
+        rollout, traffic = wish.spec.rollout, wish.spec.traffic
+        guards = None if request is None else (request, rollout.prometheus, rollout.guards, traffic)
         want(key, "evaluation", guards, lambda: self._evaluate_for_ever(key, wish, _given(request)))
         want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
         if gate is None:

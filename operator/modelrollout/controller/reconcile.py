@@ -90,6 +90,10 @@ class Reconciler:
                 delay = min(self._transient.get(key, TRANSIENT_DELAY / 2) * 2, LONGEST_TRANSIENT_DELAY)
                 self._transient[key] = delay
                 return max(delay, error.retry_after or 0)
+            except PortError as error:
+                self._telemetry.reconcile_failed("Refused")
+                _LOGGER.error("%s/%s: the status cannot be written: %s", key.namespace, key.name, error)
+                return OBSTACLE_DELAY
 
     def forget(self, key: Key) -> None:
         """The ModelDeployment is gone; owner references take its children along."""

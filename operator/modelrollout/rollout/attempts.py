@@ -119,6 +119,9 @@ def verify(situation: Situation) -> Draft:
     )
     if situation.subject.ready == 0:
         return prepare(situation)
+    if situation.stable and situation.observed.route.weight_of(attempt.revision) > ARMED:
+        # All was well when its first weight was written. Waiting for anything now would leave users on it unguarded.
+        return _first_traffic(situation, state, situation.since(attempt.step_started_at) > SLOW_GATEWAY)
     if gate is None or gate.state is not GateState.PASSED:
         return _gates_pending(situation, state)
     trial = situation.observed.evaluation

@@ -118,8 +118,10 @@ def _material(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
 
 
 def _retire(situation: Situation, fleets: tuple[str, ...]) -> tuple[str, ...]:
-    """Revisions that have pods and shall have none: only once the routes, read back, have no weight on them."""
+    """Revisions that have pods and shall have none: only once routes without weight for them are in force."""
     route = situation.observed.route
+    if route.token and not route.accepted:
+        return ()
     return tuple(
         name
         for name, workload in sorted(situation.observed.workloads.items())
