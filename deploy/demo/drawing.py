@@ -45,7 +45,7 @@ def draw(
             mark.title, (mark.at - start, top), rotation=90, fontsize=8, ha="right", va="top", xytext=(-2, -4),
             textcoords="offset points", color="#bb2222" if mark.warning else "#333333",
         )  # fmt: skip
-    axes[0].legend(loc="center left", fontsize=9)
+    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="center left", fontsize=9)
     axes[-1].set_xlabel("seconds since the first request")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.demo.chronicle import Chronicle, outcome_of
+from deploy.demo.kube import Object
 from deploy.demo.recording import Answer, Recording, failed_by_traffic, made_by_model
 from deploy.demo.report import Expectation
 from deploy.demo.training import RECIPES
@@ -45,16 +46,16 @@ def _outcome(facts: Facts, version: str, wanted: str) -> Expectation:
 
 
 def _by_itself(facts: Facts) -> Expectation:
-    revision = facts.revisions.get(V3, "")
-    breaches = [e for e in facts.chronicle.events if e.title == "GuardBreached"]
-    history = facts.chronicle.status.get("history", [])
-    reasons = [h.get("reason", "") for h in history if h.get("revision") == revision]
+    history: list[Object] = facts.chronicle.status.get("history", [])
+    nothing: Object = {}
+    entry = next((one for one in history if one.get("revision") == facts.revisions.get(V3, "")), nothing)
+    reason = entry.get("reason", "")
     return Expectation(
-        "the rollback was decided by a guard",
-        bool(breaches),
-        "an event GuardBreached for the bad version",
-        breaches[-1].text if breaches else f"none; reason of the attempt: {reasons[:1]}",
-        f"{facts.look} get events",
+        f"{V3} was taken back because a guard said so",
+        reason == "GuardBreached",
+        "reason GuardBreached of its attempt",
+        f"{reason or 'no such attempt'}: {entry.get('message', '')}",
+        f"{facts.look} get mrev -o yaml",
     )
 
 

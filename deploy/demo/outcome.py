@@ -24,6 +24,10 @@ TAIL = 5.0
 """The last seconds of traffic by which it is judged who serves at the end."""
 
 
+SHOWN = ("Promoted", "RolledBack")
+"""Events that get a mark in the picture."""
+
+
 @dataclass(frozen=True)
 class RollbackTimes:
     """Seconds from the first bad sample; None where it could not be measured, and ``explanation`` says why."""
@@ -96,8 +100,7 @@ def _drawn(story: Story, times: RollbackTimes, folder: Path) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     marks = [Moment(at, f"{version} applied") for version, at in story.told.applied.items()]
-    named = {"Promoted": False, "RollbackStarted": True}
-    marks += [Moment(e.at, e.title, "", named[e.title]) for e in story.chronicle.events if e.title in named]
+    marks += [Moment(e.at, e.title, "", e.warning) for e in story.chronicle.events if e.title in SHOWN]
     if times.first_bad is not None:
         marks.append(Moment(times.first_bad, "first bad sample", "", True))
     start, end = recording.answers[0].sent, recording.answers[-1].at
