@@ -45,7 +45,7 @@ def start(situation: Situation) -> Draft:
         rollout=attempt,
         create_revision=situation.desired,
         fleets=_fleets(situation, situation.desired),
-        route=situation.layout(situation.stable) if situation.stable else None,
+        route=situation.homeward(situation.stable) if situation.stable else None,
         events=(
             event(
                 EventReason.ROLLOUT_STARTED,
@@ -71,9 +71,14 @@ def prepare(situation: Situation) -> Draft:
         fleets=_fleets(situation, attempt.revision),
     )
     if situation.stable:
-        weight = situation.observed.route.weight_of(attempt.revision)
-        route = situation.layout(situation.stable, attempt.revision, ARMED if weight > ARMED else 0)
-        state = replace(state, route=route)
+        # After a setback: the proxies may still be giving users to the candidate.
+        settled_at = (attempt.step_started_at or situation.now) + situation.observed.settle
+        settled = attempt.setbacks == 0 or situation.now >= settled_at
+        state = replace(
+            state,
+            route=situation.homeward(situation.stable, settled=settled),
+            wakes=() if settled else (settled_at,),
+        )
     if pods.ready >= situation.replicas:
         return replace(
             state,
@@ -86,7 +91,7 @@ def prepare(situation: Situation) -> Draft:
     moments = [moment for moment in (attempt.step_started_at, attempt.started_at, pods.progressed_at) if moment]
     deadline = max(moments, default=situation.now) + situation.spec.progress_deadline
     if situation.now < deadline:
-        return replace(state, wakes=(deadline,))
+        return replace(state, wakes=(*state.wakes, deadline))
     trouble = pods.trouble or f"{pods.ready} of {situation.replicas} pods are ready"
     message = f"{attempt.revision} made no progress for {_words(situation.spec.progress_deadline)}: {trouble}"
     if situation.stable is None:

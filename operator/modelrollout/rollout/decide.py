@@ -126,7 +126,7 @@ def _resting(situation: Situation, phase: Phase, message: str, invalid: str | No
         draft(situation, phase, message),
         candidate=None,
         fleets=(stable,),
-        route=situation.layout(stable),
+        route=situation.homeward(stable),
         shares={stable: WHOLE},
         invalid=invalid,
     )

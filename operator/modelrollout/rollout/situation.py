@@ -109,6 +109,14 @@ class Situation:
         first = self.slot_of(main) == 0
         return RoutePlan((main_slot, other_slot) if first else (other_slot, main_slot), main)
 
+    def homeward(self, main: str, *, settled: bool = True) -> RoutePlan:
+        """All traffic on ``main``; another revision that users met is only armed until that is in force everywhere."""
+        route = self.observed.route
+        other = next((name for name, weight in route.weights.items() if name != main and weight), None)
+        if other is None or (route.weight_of(other) == ARMED and route.accepted and settled):
+            return self.layout(main)
+        return self.layout(main, other, ARMED)
+
     def written(self, route: RoutePlan) -> bool:
         """Whether the routes read back are ``route``, gateway or not."""
         expected = tuple(Backend(slot.revision or route.stable, slot.weight) for slot in route.slots)
