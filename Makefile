@@ -36,10 +36,10 @@ test-fast: $(STAMP) ## Unit and simulation tests only
 	@$(BIN)/python -m pytest tests/unit tests/simulation $(TEST_ARGS)
 
 lint: $(STAMP) ## ruff, mypy strict, the layers of the architecture
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@deploy/part.sh 'ruff: rules' $(BIN)/ruff check .
+	@deploy/part.sh 'ruff: format' $(BIN)/ruff format --check .
+	@deploy/part.sh 'mypy, strict' $(BIN)/mypy
+	@deploy/part.sh 'import-linter: the layers' $(BIN)/lint-imports --no-logo
 
 format: $(STAMP) ## Format the code
 	@$(BIN)/ruff check --fix-only -q .
@@ -50,9 +50,9 @@ generate: $(STAMP) ## Make everything generated anew: CRDs, the chart's copy of 
 	@$(BIN)/python charts/generate.py
 
 verify: $(STAMP) ## Everything generated is up to date, and nothing shadows the standard library
-	@$(BIN)/modelrollout crds check crds --docs docs
-	@$(BIN)/python charts/generate.py --check
-	@$(BIN)/python deploy/check_tree.py
+	@deploy/part.sh 'CRDs and reference documents' $(BIN)/modelrollout crds check crds --docs docs
+	@deploy/part.sh "the chart's copies and schema" $(BIN)/python charts/generate.py --check
+	@deploy/part.sh 'the tree' $(BIN)/python deploy/check_tree.py
 
 cluster: ## Bring up the local cluster (real Kubernetes, Envoy Gateway, Prometheus, S3); writes .local/kubeconfig
 	@$(CLUSTER_TOOL) up
