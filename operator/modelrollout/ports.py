@@ -1,4 +1,4 @@
-"""The narrow doors to the outside: what the controller needs of a cluster, metrics, model servers, a gateway and time."""
+"""The narrow doors to the outside: what the controller needs of a cluster, metrics, servers, a gateway, time."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class WarmReport:
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """How to reach a gateway as a user does: address ``host:port``, the Host (authority), protocol ``http`` or ``grpc``."""
+    """How to reach a gateway as a user does: address ``host:port``, authority (Host), protocol http or grpc."""
 
     address: str
     authority: str
