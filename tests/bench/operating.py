@@ -75,13 +75,15 @@ class Operator:
         try:
             self._wait_until_ready(60)
         except BaseException:
-            self.__exit__()
+            self.__exit__(AssertionError)
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object = None, *_: object) -> None:
         if self._process is None:
             return
+        if kind is not None:
+            print(f"the operator's last words:\n{self.log.read_text(errors='replace')[-4000:]}", flush=True)
         self._process.terminate()
         try:
             self._process.wait(20)
