@@ -34,12 +34,13 @@ class _Errors(logging.Handler):
     """Errors that the controller logs and survives are errors of the controller all the same."""
 
     def __init__(self, found: list[str]) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self._found = found
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
-        self._found.append(f"logged: {self.format(record)}")
+        if record.exc_info:
+            self._found.append(f"logged: {self.format(record)}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Simulation:
         self.metrics = PrometheusModel(self.behaviours)
         self.gateway = GatewayModel(self.store, self.kubelet, self.metrics, **options)
         self.triton = TritonModel(self.kubelet, self.behaviours)
-        self.store.internal += [self.kubelet.changed, self.gateway.changed]
+        self._changed = asyncio.Event()
+        self.store.internal += [self.kubelet.changed, self.gateway.changed, lambda *_: self._changed.set()]
         self.settings: Settings = settings()
         self.key = Key(NAMESPACE, NAME)
         self.log: list[Write] = []
@@ -139,11 +141,14 @@ class Simulation:
         self.check()
 
     async def until(self, condition: Callable[[], bool], limit: float = LONGEST) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + limit
-        while not condition():
-            assert loop.time() < end, f"not in {limit} s; {self.describe()}"
-            await self.advance(0.05)
+        try:
+            async with asyncio.timeout(limit):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"not in {limit} s; {self.describe()}") from None
+        await self.advance(0.0)
 
     async def settle(self) -> End:
         """Wait until nothing is written any more, and look at I8."""
@@ -173,7 +178,9 @@ class Simulation:
     def at(self, phase: Phase, step: int | None = None) -> Callable[[], bool]:
         def reached() -> bool:
             status = self.status
-            return status.phase is phase and (step is None or (status.rollout is not None and status.rollout.step == step))
+            return status.phase is phase and (
+                step is None or (status.rollout is not None and status.rollout.step == step)
+            )
 
         return reached
 

@@ -144,13 +144,11 @@ def _fresh(body: Manifest, uid: str) -> Manifest:
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "uid": uid,
-        **{key: copy.deepcopy(metadata[key]) for key in ("labels", "annotations", "ownerReferences") if key in metadata},
+        **{
+            key: copy.deepcopy(metadata[key]) for key in ("labels", "annotations", "ownerReferences") if key in metadata
+        },
     }
     return new
-
-
-class Unreachable(Exception):
-    """The process that made this call is dead."""
 
 
 @dataclass
@@ -200,7 +198,7 @@ class ApiClient:
         await self._request("delete", reference.kind, reference.name, act)
 
     async def emit(self, event: EventRecord) -> None:
-        await self._request("event", "Event", event.reason, lambda: {}, event.message)
+        await self._request("event", "Event", event.reason, dict, event.message)
 
     async def _request(self, verb: str, kind: str, name: str, act: Callable[[], Manifest], note: str = "") -> Manifest:
         await asyncio.sleep(0.004)

@@ -13,7 +13,7 @@ from tests.builders import START
 Result = TypeVar("Result")
 
 
-class Deadlock(AssertionError):
+class DeadlockError(AssertionError):
     """Nothing is ready and nothing sleeps: the run would wait for ever."""
 
 
@@ -35,7 +35,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
         if not self._ready and not self._stopping:  # type: ignore[attr-defined]
             if not timers:
-                raise Deadlock("nothing is ready and nothing sleeps")
+                raise DeadlockError("nothing is ready and nothing sleeps")
             self.seconds = max(self.seconds, timers[0].when())
         super()._run_once()  # type: ignore[misc]
 

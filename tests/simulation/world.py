@@ -6,15 +6,22 @@ Each is a small model of what was measured on the real part (shared facts): what
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from modelrollout.ports import Answer, InvalidQueryError, Manifest, ProbeTarget, Series, TransientError
-from modelrollout.ports import WarmReport, WarmTarget
+from modelrollout.ports import (
+    Answer,
+    InvalidQueryError,
+    Manifest,
+    ProbeTarget,
+    Series,
+    TransientError,
+    WarmReport,
+    WarmTarget,
+)
 from modelrollout.render.names import LABEL_REVISION
 from modelrollout.render.readback import backends_of
 from modelrollout.rollout.plan import ARMED
@@ -94,7 +101,12 @@ class Kubelet:
                     "labels": deployment["spec"]["template"]["metadata"]["labels"],
                     "creationTimestamp": _stamp(),
                     "ownerReferences": [
-                        {"kind": "Deployment", "name": revision, "uid": deployment["metadata"]["uid"], "controller": True}
+                        {
+                            "kind": "Deployment",
+                            "name": revision,
+                            "uid": deployment["metadata"]["uid"],
+                            "controller": True,
+                        }
                     ],
                 },
                 "spec": {"nodeName": "node"},
@@ -166,7 +178,7 @@ class GatewayModel:
             loop = asyncio.get_running_loop()
             loop.call_later(self.accept_after, self._answer, kind, manifest["metadata"]["name"], uid, generation)
             if not self.rejects:
-                loop.call_later(self.program_after, self._program, kind, copy.deepcopy(manifest))
+                loop.call_later(self.program_after, self._program, kind)
 
     def mend(self) -> None:
         """The reason to refuse is gone: look at every route again."""
@@ -189,8 +201,10 @@ class GatewayModel:
         parent = {"parentRef": route["spec"]["parentRefs"][0], "controllerName": "g", "conditions": conditions}
         self.store.write({"kind": kind, "metadata": {"name": name}, "status": {"parents": [parent]}}, status=True)
 
-    def _program(self, kind: str, route: Manifest) -> None:
-        pair = backends_of(route)
+    def _program(self, kind: str) -> None:
+        # Whatever the route says by now: changes that follow each other fast are carried out as one.
+        route = next(iter(self.store.every(kind)), None)
+        pair = backends_of(route) if route else None
         if pair is None or kind not in self.planes:
             return
         plane = self.planes[kind]
