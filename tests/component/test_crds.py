@@ -203,7 +203,8 @@ class TestKubectl:
         status = {
             "phase": "Progressing",
             "revisions": {"desired": "digits-bbbbbbbbbb", "stable": "digits-aaaaaaaaaa"},
-            "rollout": {"weight": 25.0, "stepOf": "2/5"},
+            "weight": 25.0,
+            "rollout": {"stepOf": "2/5"},
         }
         api.request("PATCH", f"{deployments(namespace)}/digits/status", {"status": status}, MERGE)
         head, row = api.kubectl("get", "mdep", "-n", namespace).splitlines()

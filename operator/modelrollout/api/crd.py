@@ -62,7 +62,7 @@ RESOURCES = (
             Column("Phase", ".status.phase", "Where it is"),
             Column("Desired", ".status.revisions.desired", "The revision that the spec asks for"),
             Column("Serving", ".status.revisions.stable", "The revision that serves"),
-            Column("Weight", ".status.rollout.weight", "Percent of the traffic on the candidate", type="number"),
+            Column("Weight", ".status.weight", "Percent of the traffic on the desired revision", type="number"),
             Column("Step", ".status.rollout.stepOf", "Step of the rollout"),
             AGE,
             Column("Version", ".spec.model.version", "Version of the model asked for", priority=1),

@@ -199,6 +199,8 @@ class ModelDeploymentStatus(StatusModel):
     """Standard conditions."""
     revisions: RevisionsStatus = RevisionsStatus()
     """Desired against serving: which revision plays which part."""
+    weight: float = 0.0
+    """Percent of the traffic that the desired revision gets."""
     traffic: Annotated[tuple[TrafficStatus, ...], First(2)] = ()
     """Who gets how much, as read back from the routes."""
     rollout: RolloutStatus | None = None

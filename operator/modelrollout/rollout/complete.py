@@ -88,6 +88,7 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
             "message": state.message,
             "conditions": conditions(situation, state),
             "revisions": revisions,
+            "weight": next((entry.weight for entry in traffic if entry.revision == situation.desired), 0.0),
             "traffic": tuple(sorted(traffic, key=lambda entry: entry.slot)),
             "rollout": rollout,
             "quarantined": state.quarantined,

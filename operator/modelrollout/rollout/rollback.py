@@ -124,6 +124,9 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
     serving = f"{stable} serves all traffic" if stable else "nothing serves"
     state = draft(situation, phase, quarantine_message(attempt.revision, message, stable) if quarantine else serving)
     ended, history, record = closed(situation, state, outcome, reason, message)
+    if not quarantine:
+        # The column STEP of what serves undisturbed would otherwise show where an attempt ended that nobody wants.
+        ended = ended.model_copy(update={"step_of": ""})
     names = tuple(name for name in state.quarantined if name != attempt.revision)
     return replace(
         state,
