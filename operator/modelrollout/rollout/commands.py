@@ -9,17 +9,7 @@ from modelrollout.api.status import Outcome, Phase
 from modelrollout.rollout.draft import Draft, event
 from modelrollout.rollout.plan import EventPlan
 from modelrollout.rollout.rollback import ABORT_COMMANDED, end, roll_back
-from modelrollout.rollout.situation import Situation
-
-ACTIVE = (
-    Phase.PREPARING,
-    Phase.VERIFYING,
-    Phase.ARMING,
-    Phase.PROGRESSING,
-    Phase.AWAITING_APPROVAL,
-    Phase.PROMOTING,
-    Phase.BAKING,
-)
+from modelrollout.rollout.situation import ACTIVE, Situation
 
 
 @dataclass(frozen=True)

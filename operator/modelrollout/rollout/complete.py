@@ -17,7 +17,7 @@ from modelrollout.api.status import (
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, guard_statuses
 from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
-from modelrollout.rollout.situation import Situation, percent
+from modelrollout.rollout.situation import ACTIVE, Situation, percent
 
 ANNOUNCED = {
     ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
@@ -29,17 +29,6 @@ ANNOUNCED = {
 REVISION_LIMIT = 10
 """How many ModelRevisions are kept."""
 
-ATTEMPT_PHASES = (
-    Phase.PREPARING,
-    Phase.VERIFYING,
-    Phase.ARMING,
-    Phase.PROGRESSING,
-    Phase.AWAITING_APPROVAL,
-    Phase.PROMOTING,
-    Phase.BAKING,
-    Phase.ROLLING_BACK,
-)
-
 
 def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
@@ -47,7 +36,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
     status = _status(situation, state)
     if _material(status) == _material(old):
         status = old
-    elif status.rollout is not None and status.rollout.outcome is None and state.phase in ATTEMPT_PHASES:
+    elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
         guards = guard_statuses(replace(situation, status=status))
         status = status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": guards})})
     fleets = tuple(name for name in dict.fromkeys(state.fleets) if name)

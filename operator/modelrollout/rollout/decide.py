@@ -23,11 +23,8 @@ from modelrollout.rollout.rollback import (
     returning,
     roll_back,
 )
-from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
 from modelrollout.rollout.steps import bake, step
-
-BEFORE_TRAFFIC = (Phase.PREPARING, Phase.VERIFYING, Phase.ARMING)
-WITH_TRAFFIC = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.PROMOTING, Phase.BAKING)
 
 
 def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed: Observed, now: datetime) -> Plan:

@@ -15,6 +15,11 @@ PPM_PER_PERCENT = WHOLE // 100
 FULL = WHOLE - ARMED
 """All users' traffic, while the other arm stays armed."""
 
+BEFORE_TRAFFIC = (Phase.PREPARING, Phase.VERIFYING, Phase.ARMING)
+WITH_TRAFFIC = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.PROMOTING, Phase.BAKING)
+ACTIVE = (*BEFORE_TRAFFIC, *WITH_TRAFFIC)
+"""Phases of an attempt that may still be promoted."""
+
 
 def share(percent: float) -> int:
     """Parts per million of ``percent``, kept between armed and full so that no arm drops out of the data plane."""
