@@ -18,18 +18,15 @@ NAMESPACE = "modelrollout-system"
 
 def values(place: Place) -> dict[str, Any]:
     """The chart's values for this place."""
+    gateway = {"namespace": place.gateway_namespace, "name": place.gateway_name}
+    if place.gateway_probe:
+        gateway["address"] = place.gateway_probe
     return {
         "image": image_value(place.image_operator),
         "settings": {
             "pools": {"cpu": {"image": place.image_triton}},
             "prometheus": {"default": {"url": place.prometheus_inside}},
-            "gateways": [
-                {
-                    "namespace": place.gateway_namespace,
-                    "name": place.gateway_name,
-                    "address": place.gateway_probe,
-                }
-            ],
+            "gateways": [gateway],
         },
     }
 

@@ -6,6 +6,7 @@ Addresses come in pairs where the cluster and this machine see a thing under dif
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,8 @@ environment (CLUSTER=existing only; without it the local cluster is used and not
   KUBECONFIG        the kubeconfig of the cluster; its current context is used
   GATEWAY           Gateway to attach to, as namespace/name; it must take HTTPRoutes of other namespaces
   GATEWAY_ADDRESS   host:port at which this machine reaches it (default: its status address and HTTP port)
-  GATEWAY_PROBE     host:port at which the operator's pod reaches it (default: the same)
+  GATEWAY_PROBE     host:port at which the operator's pod reaches it (default: the same, unless that is a
+                    loopback address: then the operator trusts the Gateway's conditions and does not probe)
   PROMETHEUS_URL    Prometheus as the operator's pod reaches it; it must scrape the gateway's Envoy
   PROMETHEUS_HERE   the same as this machine reaches it (default: PROMETHEUS_URL)
   S3_ENDPOINT       S3-compatible object store as pods reach it
@@ -102,6 +104,8 @@ def local_place(directory: Path = LOCAL) -> Place:
         raise UnusableError(f"the local cluster is not ready ({error!r}): run `make cluster`") from error
 
 
+LOOPBACK = re.compile(r"(127\.|localhost:|\[::1\])")
+
 REQUIRED = {
     "KUBECONFIG": "the kubeconfig of your cluster",
     "GATEWAY": "the Gateway to attach to, as namespace/name",
@@ -133,7 +137,7 @@ def existing_place(environment: Mapping[str, str]) -> Place:
         gateway_namespace=namespace,
         gateway_name=name,
         gateway_here=here,
-        gateway_probe=environment.get("GATEWAY_PROBE", here),
+        gateway_probe=environment.get("GATEWAY_PROBE", "" if LOOPBACK.match(here) else here),
         prometheus_inside=environment["PROMETHEUS_URL"].rstrip("/"),
         prometheus_here=environment.get("PROMETHEUS_HERE", environment["PROMETHEUS_URL"]).rstrip("/"),
         s3_inside=environment["S3_ENDPOINT"],

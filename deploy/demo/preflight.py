@@ -60,7 +60,7 @@ async def _reachable(url: str, variable: str, expected: int | None = None) -> li
             if expected not in (None, answer.status):
                 return [f"{url} answered {answer.status}, not {expected}: check {variable}"]
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        return [f"{url} cannot be reached from here ({error!r}): set {variable}"]
+        return [f"{url} cannot be reached from here ({str(error) or type(error).__name__}): set {variable}"]
     return []
 
 
@@ -70,6 +70,6 @@ def _store_writable(place: Place) -> list[str]:
         store.put("modelrollout-demo/.check", b"can be written")
         store.delete("modelrollout-demo/.check")
     except (BaseError, OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0][:200]
-        return [f"cannot write to bucket {place.s3_bucket} at {place.s3_here} (S3_HERE, keys): {first_line}"]
+        first_line = str(error).splitlines()[0][:300]
+        return [f"cannot write to bucket {place.s3_bucket} at {place.s3_here} (check S3_HERE and keys): {first_line}"]
     return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from obstore.store import S3Store
@@ -17,6 +18,7 @@ def open_store(endpoint: str, bucket: str, access_key: str, secret_key: str, reg
         region=region,
         virtual_hosted_style_request=False,
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": "30s"},
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
     )
 
 

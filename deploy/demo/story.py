@@ -137,7 +137,7 @@ class Story:
         if found is not None:
             if (found["metadata"].get("labels") or {}).get(DEMO_LABEL) != "true":
                 raise UnusableError(f"namespace {name} exists and is not the demo's: choose another with --namespace")
-            self.screen.say(f"Removing namespace {name} of an earlier run.")
+            self.screen.chapter(f"Namespace {name} of an earlier run is removed", "Its pods drain first.")
             await self.kube.delete("Namespace", None, name)
             await self.kube.wait_gone("Namespace", None, name)
         await self.kube.apply(manifests.namespace(name))

@@ -64,6 +64,13 @@ def test_addresses_from_here_default_to_those_inside(existing: Place, tmp_path: 
     assert here.audit_log is None
 
 
+def test_the_operator_is_not_sent_to_a_loopback_address(tmp_path: Path) -> None:
+    given = environment(tmp_path / "kubeconfig") | {"GATEWAY_ADDRESS": "127.0.0.1:30080"}
+    assert "address" not in values(existing_place(given))["settings"]["gateways"][0]
+    probed = values(existing_place(given | {"GATEWAY_PROBE": "envoy.infra:80"}))
+    assert probed["settings"]["gateways"][0]["address"] == "envoy.infra:80"
+
+
 def test_every_variable_is_documented() -> None:
     assert all(name in place.VARIABLES for name in place.REQUIRED)
 
