@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 from tests.bench.result import Result, table
 
-FOLDER = Path(__file__).resolve().parents[2] / ".local" / "bench"
+REPOSITORY = Path(__file__).resolve().parents[2]
+FOLDER = REPOSITORY / ".local" / "bench"
+TOOL = [sys.executable, str(REPOSITORY / "deploy" / "local" / "cluster.py")]
 MODULES = {
     "traffic": "traffic",
     "reaction": "reaction",
@@ -20,6 +25,9 @@ MODULES = {
     "outages": "outages",
 }
 """Benchmark: its module here, which has ``run(result, quick)``."""
+
+ALONE = frozenset({"memory"})
+"""Those that need no local cluster."""
 
 
 def main() -> int:
@@ -36,9 +44,25 @@ def main() -> int:
     unknown = [name for name in arguments.names if name not in MODULES]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(MODULES)}")
-    results = [measure(name, arguments.quick) for name in arguments.names or MODULES]
+    names = arguments.names or list(MODULES)
+    with cluster(needed=any(name not in ALONE for name in names)):
+        results = [measure(name, arguments.quick) for name in names]
     print(f"\n{table(results)}\n\nJSON: {FOLDER}")
     return 0 if all(result.ok for result in results) else 1
+
+
+@contextlib.contextmanager
+def cluster(needed: bool) -> Iterator[None]:
+    """The local cluster is up inside the block if it is needed, and behind it as it was before."""
+    was_up = subprocess.run([*TOOL, "status"], check=False, capture_output=True).returncode == 0
+    if not needed or was_up:
+        yield
+        return
+    try:
+        subprocess.run([*TOOL, "up"], check=True)
+        yield
+    finally:
+        subprocess.run([*TOOL, "down"], check=False)
 
 
 def measure(name: str, quick: bool) -> Result:
@@ -49,7 +73,7 @@ def measure(name: str, quick: bool) -> Result:
         import_module(f"tests.bench.{MODULES[name]}").run(result, quick)
     except Exception as error:
         traceback.print_exc()
-        result.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        result.failed(f"{type(error).__name__}: {' '.join(str(error).split())[:100]}")
     result.note("the benchmark took", round(time.monotonic() - begun, 1), "s")
     result.write(FOLDER)
     print(f"{table([result])}\n", flush=True)

@@ -72,7 +72,10 @@ def start_by_part() -> list[float]:
 
 def with_operator(place: Alone, counts: tuple[int, ...]) -> dict[int, Memory]:
     """Memory at each count, one operator all the while."""
-    settings = {"pools": {"cpu": {"image": "example/triton:1"}}, "prometheus": {"default": {"url": "http://127.0.0.1:9"}}}
+    settings = {
+        "pools": {"cpu": {"image": "example/triton:1"}},
+        "prometheus": {"default": {"url": "http://127.0.0.1:9"}},
+    }
     found, there = {}, 0
     with Operator(place.folder / "operator", NAMESPACE, place.kubeconfig, settings) as operator:
         for count in counts:
