@@ -142,10 +142,11 @@ class Kube:
         path = path_of(kind, namespace, name)
         return await self._json("PATCH", f"{path}?fieldManager=demo", body, "application/merge-patch+json")
 
-    async def delete(self, kind: str, namespace: str | None, name: str) -> bool:
-        """Delete in the background; False where there was nothing."""
+    async def delete(self, kind: str, namespace: str | None, name: str, grace: int | None = None) -> bool:
+        """Delete in the background, pods with ``grace`` seconds to end; False where there was nothing."""
+        query = f"?gracePeriodSeconds={grace}" if grace is not None else ""
         try:
-            await self._json("DELETE", path_of(kind, namespace, name))
+            await self._json("DELETE", path_of(kind, namespace, name) + query)
         except KubeError as error:
             if error.status == 404:
                 return False

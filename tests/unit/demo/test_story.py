@@ -51,7 +51,10 @@ class Pretend:
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         return self.namespaces.get(name) if kind == "Namespace" else {"status": {"outcome": "RolledBack"}}
 
-    async def delete(self, kind: str, namespace: str | None, name: str) -> bool:
+    async def list(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        return []
+
+    async def delete(self, kind: str, namespace: str | None, name: str, grace: int | None = None) -> bool:
         return self.namespaces.pop(name, None) is not None
 
     async def wait_gone(self, kind: str, namespace: str | None, name: str) -> None:
