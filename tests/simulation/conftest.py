@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.simulation.simulation import TOTALS
@@ -23,14 +22,6 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _profile() -> Any:
-    before = settings.get_current_profile_name()
-    settings.load_profile("simulation")
-    yield
-    settings.load_profile(before)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -100,6 +100,10 @@ class Invariants:
             return
         old = backends_of(write.before) if write.before else None
         before, after = _weights(old), _weights(new)
+        if old is None:
+            # A route for another protocol beside one that is there: what has weight there is no news.
+            others = [route for kind in ROUTES if kind != write.kind for route in self._world.store.every(kind)]
+            before = next((_weights(backends_of(route)) for route in others), {})
         if old is not None:
             for slot in (0, 1):
                 name = old[slot].revision

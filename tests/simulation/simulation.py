@@ -117,13 +117,16 @@ class Simulation:
 
     @asynccontextmanager
     async def running(self) -> Any:
-        logging.getLogger("modelrollout").addHandler(self._handler)
+        logger = logging.getLogger("modelrollout")
+        logger.addHandler(self._handler)
+        propagate, logger.propagate = logger.propagate, False
         self.process.start()
         try:
             yield self
             self.check()
         finally:
-            logging.getLogger("modelrollout").removeHandler(self._handler)
+            logger.removeHandler(self._handler)
+            logger.propagate = propagate
             if self._crashing is not None:
                 self._crashing.cancel()
             await self.process.kill()

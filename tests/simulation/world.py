@@ -210,15 +210,18 @@ class GatewayModel:
         plane = self.planes[kind]
         new = tuple((backend.revision, backend.weight) for backend in pair)
         before, after = _sums(plane.backends), _sums(new)
+        served = any(self.kubelet.ready(revision) for revision, weight in plane.backends if weight > ARMED)
+        if not served:
+            before = after  # nothing could be lost
         for revision in before.keys() | after.keys():
             old_weight, new_weight = before.get(revision, 0), after.get(revision, 0)
-            if plane.backends and old_weight == 0 and new_weight > ARMED:
+            if old_weight == 0 and new_weight > ARMED:
                 self.lost.append(f"{_now():.3f} {kind}: {revision} from nothing to {new_weight}")
             if old_weight > ARMED and new_weight == 0:
                 self.lost.append(f"{_now():.3f} {kind}: {revision} from {old_weight} to nothing")
         for slot, (revision, weight) in enumerate(plane.backends):
             other_revision, other_weight = new[slot]
-            if weight > ARMED and other_weight > ARMED and revision != other_revision:
+            if served and weight > ARMED and other_weight > ARMED and revision != other_revision:
                 self.lost.append(f"{_now():.3f} {kind}: slot {slot} changed from {revision} to {other_revision}")
         plane.backends = new
         plane.pinned = frozenset(revision for revision, weight in new if weight)
