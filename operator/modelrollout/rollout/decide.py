@@ -12,7 +12,7 @@ from modelrollout.rollout.attempts import QUERY_INVALID, prepare, start, verify
 from modelrollout.rollout.commands import obey
 from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
-from modelrollout.rollout.observed import Observed
+from modelrollout.rollout.observed import Backend, Observed
 from modelrollout.rollout.plan import WHOLE, Plan
 from modelrollout.rollout.rollback import (
     ABORTED,
@@ -40,11 +40,31 @@ def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed:
 def _recovered(situation: Situation) -> Situation:
     """A status that was lost is read off the routes: what has the weight is what serves."""
     backends = situation.observed.route.backends
-    if situation.status.phase is not Phase.PENDING or situation.stable or backends is None:
+    if backends is None:
+        return situation
+    if situation.stable is not None:
+        return _corrected(situation, backends)
+    if situation.status.phase is not Phase.PENDING:
         return situation
     serving = max(backends, key=lambda backend: backend.weight)
     revisions = situation.status.revisions.model_copy(update={"stable": serving.revision})
     return replace(situation, status=situation.status.model_copy(update={"revisions": revisions, "phase": Phase.IDLE}))
+
+
+def _corrected(situation: Situation, backends: tuple[Backend, Backend]) -> Situation:
+    """A stable revision that there never was (a status edited by hand) gives way to the one that the routes serve.
+
+    Users would be sent to a Service that does not exist.
+    """
+    observed, stable = situation.observed, situation.stable
+    if stable in observed.records or observed.workload(stable).desired is not None:
+        return situation
+    known = [each for each in backends if each.revision not in (stable, situation.candidate)]
+    serving = max(known, key=lambda backend: backend.weight, default=None)
+    if serving is None or observed.workload(serving.revision).ready == 0:
+        return situation
+    revisions = situation.status.revisions.model_copy(update={"stable": serving.revision})
+    return replace(situation, status=situation.status.model_copy(update={"revisions": revisions}))
 
 
 def _next(situation: Situation) -> Draft:
@@ -68,6 +88,9 @@ def _overtaken(situation: Situation) -> Draft | None:
     """The spec asks for something else than this attempt: traffic home first, whatever comes then."""
     revision, desired = situation.attempt.revision, situation.desired
     home = situation.last_good if situation.baking else situation.stable
+    if home is None and situation.observed.route.weight_of(revision) and situation.subject.ready:
+        # Users may be on it already: it is left to become stable, and the next one is tried beside it.
+        return None
     problem = situation.observed.problem
     if problem and not situation.baking:
         reason, outcome, message = SPEC_INVALID, Outcome.ABORTED, f"the spec became unusable: {problem}"
