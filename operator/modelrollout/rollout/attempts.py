@@ -66,7 +66,7 @@ def prepare(situation: Situation) -> Draft:
     attempt = situation.attempt
     pods = situation.subject
     state = replace(
-        draft(situation, Phase.PREPARING, _preparing_message(situation)),
+        draft(situation, Phase.PREPARING, preparing_message(situation)),
         create_revision=attempt.revision,
         fleets=_fleets(situation, attempt.revision),
     )
@@ -79,7 +79,7 @@ def prepare(situation: Situation) -> Draft:
             route=situation.homeward(situation.stable, settled=settled),
             wakes=() if settled else (settled_at,),
         )
-    if pods.ready >= situation.replicas:
+    if pods.ready >= situation.replicas and pods.addressed:
         return replace(
             state,
             phase=Phase.VERIFYING,
@@ -92,19 +92,24 @@ def prepare(situation: Situation) -> Draft:
     deadline = max(moments, default=situation.now) + situation.spec.progress_deadline
     if situation.now < deadline:
         return replace(state, wakes=(*state.wakes, deadline))
-    trouble = pods.trouble or f"{pods.ready} of {situation.replicas} pods are ready"
+    trouble = _obstacle(situation) or f"{pods.ready} of {situation.replicas} pods are ready"
     message = f"{attempt.revision} made no progress for {_words(situation.spec.progress_deadline)}: {trouble}"
     if situation.stable is None:
         return replace(state, message=f"{message}; nothing else can serve, still waiting", stuck=message)
     return roll_back(situation, EventReason.PROGRESS_DEADLINE_EXCEEDED, message)
 
 
-def _preparing_message(situation: Situation) -> str:
+def preparing_message(situation: Situation) -> str:
+    """What the pods of the attempt wait for, in one line."""
     revision = situation.attempt.revision
-    obstacle = situation.observed.foreign or situation.observed.denied or situation.subject.trouble
+    obstacle = _obstacle(situation)
     if situation.attempt.setbacks and not obstacle:
         return f"{revision} lost its ready pods and its traffic; waiting for them to return"
     return f"starting the pods of {revision}: {obstacle}" if obstacle else f"starting the pods of {revision}"
+
+
+def _obstacle(situation: Situation) -> str | None:
+    return situation.observed.foreign or situation.observed.denied or situation.subject.trouble
 
 
 def _words(duration: timedelta) -> str:
@@ -122,9 +127,9 @@ def verify(situation: Situation) -> Draft:
         gate=attempt.revision,
         evaluate=evaluation_request(situation, trial=True),
     )
-    if situation.subject.ready == 0:
+    if situation.subject.ready == 0 or not situation.subject.addressed:
         return prepare(situation)
-    if situation.stable and situation.observed.route.weight_of(attempt.revision) > ARMED:
+    if situation.observed.route.weight_of(attempt.revision) > ARMED:
         # All was well when its first weight was written. Waiting for anything now would leave users on it unguarded.
         return _first_traffic(situation, state, situation.since(attempt.step_started_at) > SLOW_GATEWAY)
     if gate is None or gate.state is not GateState.PASSED:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import Outcome, Phase
-from modelrollout.rollout.attempts import begin_step, waiting_for_gateway
+from modelrollout.rollout.attempts import begin_step, preparing_message, waiting_for_gateway
 from modelrollout.rollout.draft import (
     SLOW_GATEWAY,
     Draft,
@@ -151,13 +151,14 @@ def _setback(situation: Situation, message: str) -> Draft:
             "waiting_since": None,
         }
     )
+    status = situation.status.model_copy(update={"rollout": attempt})
     return replace(
-        draft(situation, Phase.PREPARING, f"{message}; its traffic is back on {stable} until they return"),
+        draft(situation, Phase.PREPARING, preparing_message(replace(situation, status=status))),
         rollout=attempt,
         fleets=(stable, situation.attempt.revision),
         route=route,
         shares=shares_in(route),
-        events=(event(EventReason.CANDIDATE_UNAVAILABLE, message, warning=True),),
+        events=(event(EventReason.CANDIDATE_UNAVAILABLE, f"{message}; its traffic is back on {stable}", warning=True),),
     )
 
 
