@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from modelrollout.api.base import First, Instant, Line, Number, StatusModel
 from modelrollout.api.rules import ListKey
 
-Word = Annotated[str, Line(253)]
+WORD_LIMIT = 253
+Word = Annotated[str, Line(WORD_LIMIT)]
 Sentence = Annotated[str, Line(1024)]
 
 HISTORY_LIMIT = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.controller.cache import Cache, Key
@@ -58,5 +59,9 @@ def workloads(key: Key, cache: Cache, owners: Set[str]) -> dict[str, Workload]:
     for deployment in cache.every(key, "Deployment"):
         revision = revision_of(deployment)
         if revision is not None and owner_uid(deployment) in owners:
-            found[revision] = observe_workload(revision, deployment, pods.get(revision, []))
+            address = cache.get(key, "Service", revision)
+            addressed = address is not None and owner_uid(address) == owner_uid(deployment)
+            found[revision] = replace(
+                observe_workload(revision, deployment, pods.get(revision, [])), addressed=addressed
+            )
     return found

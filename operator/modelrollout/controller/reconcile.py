@@ -114,10 +114,12 @@ class Reconciler:
         plan = decide(wish, wish.status, observed, self._clock.now())
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)
-        if obstacle is None:
-            self._obstacles.pop(key, None)
-        elif obstacle != self._obstacles.get(key):
-            self._obstacles[key] = obstacle
+        if obstacle != self._obstacles.get(key):
+            # The status of this turn was made before the obstacle came, or went: the next turn tells.
+            if obstacle is None:
+                del self._obstacles[key]
+            else:
+                self._obstacles[key] = obstacle
             return CONFLICT_DELAY
         self._transient.pop(key, None)
         self._measurer.want(key, wish, plan)

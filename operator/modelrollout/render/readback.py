@@ -11,6 +11,7 @@ from modelrollout.render import names
 from modelrollout.render.difference import differs
 from modelrollout.render.reading import SENTENCE_LIMIT, Live, get, holds
 from modelrollout.rollout.observed import Backend, Route
+from modelrollout.rollout.plan import WHOLE
 
 __all__ = ["RouteState", "backends_of", "differs", "observe_routes", "route_state"]
 
@@ -45,9 +46,11 @@ def observe_routes(routes: Sequence[Live | None]) -> Route:
 
 
 def _sums(pair: tuple[Backend, Backend]) -> dict[str, int]:
+    # Weights are relative: 1 and 1, written by a person, is half the traffic each and nobody's armed weight.
+    whole = sum(backend.weight for backend in pair) or WHOLE
     sums: dict[str, int] = {}
     for backend in pair:
-        sums[backend.revision] = sums.get(backend.revision, 0) + backend.weight
+        sums[backend.revision] = sums.get(backend.revision, 0) + round(backend.weight * WHOLE / whole)
     return sums
 
 

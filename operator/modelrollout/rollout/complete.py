@@ -13,6 +13,8 @@ from modelrollout.api.status import (
     Phase,
     RevisionsStatus,
     TrafficStatus,
+    status_from,
+    status_to_dict,
 )
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, guard_statuses
@@ -34,6 +36,9 @@ def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
     old = situation.status
     status = _status(situation, state)
+    if _material(status) != _material(old):
+        # Read as it will be read back: texts that are cut on the way would else be written anew at every turn.
+        status = status_from(status_to_dict(status))
     if _material(status) == _material(old):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
@@ -48,7 +53,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         prune=_prune(situation, state, fleets),
         route=state.route,
         revision_status=state.revision_status,
-        events=(*state.events, *_announcements(old, status)),
+        events=(*state.events, *_announcements(old, status), *_obstacles(situation, old, status)),
         gate=state.gate,
         evaluate=state.evaluate,
         probe=state.probe,
@@ -74,7 +79,7 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
         update={
             "observed_generation": situation.deployment.metadata.generation,
             "phase": state.phase,
-            "message": state.message,
+            "message": _message(situation, state),
             "conditions": conditions(situation, state),
             "revisions": revisions,
             "weight": next((entry.weight for entry in traffic if entry.revision == situation.desired), 0.0),
@@ -85,6 +90,18 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
             "handled_command": _handled(situation, state),
         }
     )
+
+
+def _message(situation: Situation, state: Draft) -> str:
+    """The line of the state; users who get no answers come first, whatever the rollout does."""
+    if state.stable is None or situation.observed.workload(state.stable).ready or state.phase is Phase.PENDING:
+        return state.message
+    outage = f"{state.stable} has no ready pods"
+    trouble = situation.observed.workload(state.stable).trouble
+    outage += f" ({trouble})" if trouble else ""
+    if state.phase is Phase.IDLE:
+        return outage
+    return state.message if f"{state.stable} has no ready pods" in state.message else f"{outage}; {state.message}"
 
 
 def _told(situation: Situation, state: Draft, revision: str) -> float:
@@ -145,6 +162,17 @@ def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tu
         for condition in new.conditions
         if condition.type == kind and turned(condition)
     )
+
+
+def _obstacles(situation: Situation, old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
+    """What a person must remove is announced once, when the condition Progressing begins to tell of it."""
+    told = {condition.message for condition in old.conditions if condition.type == ConditionType.PROGRESSING}
+    tells = {condition.message for condition in new.conditions if condition.type == ConditionType.PROGRESSING} - told
+    found = (
+        (EventReason.FOREIGN_OBJECT, situation.observed.foreign),
+        (EventReason.PERMISSION_DENIED, situation.observed.denied),
+    )
+    return tuple(EventPlan(reason, text, warning=True) for reason, text in found if text and text in tells)
 
 
 def _requeue(now: datetime, wakes: tuple[datetime | None, ...]) -> timedelta | None:

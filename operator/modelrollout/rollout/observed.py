@@ -16,7 +16,8 @@ class Workload:
 
     ``desired`` is the Deployment's ``spec.replicas`` (None: there is no Deployment), ``ready`` counts pods whose
     model is ready, ``progressed_at`` is when a pod last came a step nearer to ready (scheduled, fetched, started
-    for the first time), ``trouble`` is one sentence naming what stops them, if anything does.
+    for the first time), ``trouble`` is one sentence naming what stops them, if anything does. ``addressed`` says
+    that the Service of its name is ours: a route to anybody else's would give users away.
     """
 
     revision: str
@@ -24,6 +25,7 @@ class Workload:
     ready: int = 0
     progressed_at: datetime | None = None
     trouble: str | None = None
+    addressed: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class Route:
     """The routes of a ModelDeployment, read back together.
 
     ``backends`` has one entry a slot (None: no route yet, or the routes differ); ``weights`` has the highest weight
-    that any of the routes gives a revision, also while they differ, ``lowest`` the lowest. ``token`` names this very state
-    of all routes (uids and generations); ``accepted`` says every gateway accepted and resolved this generation;
-    ``rejection`` is the gateway's own sentence when one did not.
+    that any of the routes gives a revision, also while they differ, ``lowest`` the lowest, both in parts per million
+    whatever unit somebody else wrote. ``token`` names this very state of all routes (uids and generations);
+    ``accepted`` says every gateway accepted and resolved this generation; ``rejection`` is the gateway's own sentence
+    when one did not.
     """
 
     backends: tuple[Backend, Backend] | None = None

@@ -81,7 +81,7 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     if not route.token or situation.written(final):
         finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
         return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
-    if route.weight_of(home) <= ARMED:
+    if route.weight_of(home) <= ARMED or route.weight_of(revision) > ARMED:
         blocked = _not_yet(situation, state, home, revision)
         if blocked is not None:
             return blocked

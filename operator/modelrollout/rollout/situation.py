@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
+from modelrollout.api.base import clean
 from modelrollout.api.modeldeployment import ModelDeployment, Rollout
-from modelrollout.api.status import ModelDeploymentStatus, Phase, RolloutStatus
+from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, Phase, RolloutStatus
 from modelrollout.rollout.observed import Backend, Observed, Workload
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
 
@@ -89,7 +90,8 @@ class Situation:
     @property
     def command(self) -> tuple[str, str] | None:
         """The (verb, whole annotation) of a command that was not handled yet."""
-        value = self.deployment.metadata.annotations.get("modelrollout.io/command")
+        # Cut as the status keeps it: otherwise a long one, or one with a line break at its end, acts at every turn.
+        value = clean(self.deployment.metadata.annotations.get("modelrollout.io/command") or "", WORD_LIMIT)
         if not value or value == self.status.handled_command:
             return None
         return value.partition("/")[0], value

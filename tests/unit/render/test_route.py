@@ -143,6 +143,17 @@ def test_a_rule_in_another_shape_is_no_reading(path: tuple[Any, ...], value: Any
     assert backends_of(change(body, *path, value=value)) is None
 
 
+def test_weights_that_a_person_wrote_are_read_as_shares() -> None:
+    """1 and 1 is half the traffic each, not two armed backends."""
+    body = http_route(load_case("canary-s3").wish, PLANS["half"])
+    for backend in body["spec"]["rules"][0]["backendRefs"]:
+        backend["weight"] = 1
+    read = observe_routes([live(body)])
+    assert read.weights == {A: WHOLE // 2, B: WHOLE // 2}
+    assert not read.taken_off(A, ARMED)
+    assert read.backends == (Backend(B, 1), Backend(A, 1))
+
+
 def test_routes_that_differ_have_no_common_weights() -> None:
     wish = load_case("canary-s3").wish
     seen = {"Accepted": ("True", 3), "ResolvedRefs": ("True", 3)}

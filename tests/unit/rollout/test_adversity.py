@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+
 from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import ModelDeploymentStatus, Phase, status_from, status_to_dict
 from modelrollout.rollout.decide import decide
@@ -137,7 +138,9 @@ def test_a_stable_revision_that_never_was_gets_no_traffic_in_a_canary() -> None:
     status = canary()
     revisions = status.revisions.model_copy(update={"stable": "nonsense"})
     status = status.model_copy(update={"revisions": revisions})
-    plan = decide(modeldeployment("2.0.0"), status, observed(pods(ONE), pods(TWO), route=route(ONE, TWO, QUARTER)), LATER)
+    plan = decide(
+        modeldeployment("2.0.0"), status, observed(pods(ONE), pods(TWO), route=route(ONE, TWO, QUARTER)), LATER
+    )
     assert plan.status.revisions.stable == ONE
     assert weight_of(plan, "nonsense") in (None, 0)
 
