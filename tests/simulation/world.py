@@ -295,7 +295,7 @@ class PrometheusModel:
 
     async def query(self, query: str, at: datetime) -> Answer:
         await self._weather()
-        found = re.search(r'envoy_cluster_name="(http|grpc)route/[^"]*/backend/(\d)"', query)
+        found = re.search(r'envoy_cluster_name=~"(http|grpc)route/[^"]*/backend/(\d)\|"', query)
         span = re.search(r"\[(\d+)ms\]$", query)
         if found is None or span is None:
             raise InvalidQueryError(f"this Prometheus does not know {query!r}")

@@ -98,7 +98,9 @@ def _grow(source: Source, series: Sequence[Series], target: Sequence[str], windo
     spans: list[tuple[float, float, float]] = []
     newest, fresh = -math.inf, False
     for members in processes.values():
-        scrapes = Scrapes.of([one for names, one in members if "sentinel" in names]).until(window.end)
+        if all(names == ("alive",) for names, _ in members):
+            continue
+        scrapes = Scrapes.of([one for names, one in members if {"alive", "sentinel"} & set(names)]).until(window.end)
         last, baseline = scrapes.newest(), scrapes.baseline(window.start)
         if last is None:
             continue

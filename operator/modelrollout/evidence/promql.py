@@ -52,8 +52,17 @@ def quote(value: str) -> str:
 
 
 def fill(selector: str, values: Mapping[str, str]) -> str:
-    """Fill the placeholders of a trusted selector, each the whole of a double-quoted string, with any text."""
-    return re.sub(r'"\$([A-Za-z_]+)"', lambda match: quote(values[match[1]]), selector)
+    """Fill the placeholders of a trusted selector with any text.
+
+    Each is the whole of a double-quoted string, or all of it but a final ``|`` in a regular expression that also
+    takes series without the label.
+    """
+
+    def text(match: re.Match[str]) -> str:
+        value = values[match[1]]
+        return quote(f"{re.escape(value)}|" if match[2] else value)
+
+    return re.sub(r'"\$([A-Za-z_]+)(\|?)"', text, selector)
 
 
 @lru_cache(maxsize=4096)

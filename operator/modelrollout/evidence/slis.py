@@ -31,9 +31,9 @@ class Kind(StrEnum):
 
 
 ROLES = {
-    Kind.RATIO: {"sentinel", "total", "errors"},
-    Kind.RATE: {"sentinel", "total"},
-    Kind.QUANTILE: {"sentinel", "buckets"},
+    Kind.RATIO: {"alive", "sentinel", "total", "errors"},
+    Kind.RATE: {"alive", "sentinel", "total"},
+    Kind.QUANTILE: {"alive", "sentinel", "buckets"},
 }
 
 
@@ -44,7 +44,8 @@ class _Entry(BaseModel):
 class Source(_Entry):
     """The counters of one SLI and protocol: what to select, and which labels give a series its role.
 
-    ``sentinel`` is the counter that is there whenever the arm is scraped at all.
+    ``alive`` is a series that is there whenever the process is scraped, ``sentinel`` the counter that is there
+    whenever the arm is scraped.
     """
 
     select: str

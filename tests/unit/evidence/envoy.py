@@ -54,7 +54,21 @@ class Envoy:
         self.restart()
 
     def restart(self) -> None:
-        self.counts: dict[Labels, float] = {self._labels("envoy_cluster_upstream_rq_total"): 0.0}
+        self.counts: dict[Labels, float] = {}
+        self.uptime = 0.0
+        self.make_cluster()
+
+    def make_cluster(self) -> None:
+        """The slot gets weight: its counters begin at 0, whatever was there before."""
+        self.counts = {self._labels("envoy_cluster_upstream_rq_total"): 0.0}
+
+    def remove_cluster(self) -> None:
+        """The slot has no weight any more."""
+        self.counts = {}
+
+    def uptime_labels(self) -> Labels:
+        own = {name: value for name, value in self.place.items() if name != "envoy_cluster_name"}
+        return labels("envoy_server_uptime", **own)
 
     def _labels(self, name: str, **more: str) -> Labels:
         return labels(name, **self.place, **more)
@@ -93,7 +107,8 @@ class Storage:
 
     def scrape(self, seconds: float, *proxies: Envoy) -> None:
         for proxy in proxies:
-            for key, value in proxy.counts.items():
+            proxy.uptime += 1.0
+            for key, value in {**proxy.counts, proxy.uptime_labels(): proxy.uptime}.items():
                 self.samples.setdefault(key, []).append((at(seconds).timestamp(), value))
 
     def answer(self, text: str, end: datetime) -> Answer:

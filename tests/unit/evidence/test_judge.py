@@ -53,6 +53,37 @@ class TestErrorRatio:
         assert (result.verdict, result.value, result.samples) == (Verdict.BREACH, 0.28, 100)
         assert result.message == "error-ratio is 0.28 over 1m (100 requests), must be <= 0.01"
 
+    def test_an_arm_that_is_born_with_its_first_weight_counts_from_its_first_request(self) -> None:
+        """Envoy Gateway makes the cluster of a slot anew: its first scrape already has errors in it."""
+        storage, envoy = Storage(), Envoy()
+        envoy.remove_cluster()
+        for second in range(-30, 1):
+            storage.scrape(second, envoy)
+        envoy.make_cluster()
+        envoy.serve(good=72, bad=28)
+        storage.scrape(1, envoy)
+        result = storage.judge(ERRORS, context(), 1)
+        assert (result.verdict, result.value, result.samples) == (Verdict.BREACH, 0.28, 100)
+
+    def test_an_arm_that_is_made_anew_does_not_inherit(self) -> None:
+        storage, envoy = Storage(), Envoy()
+        steady(storage, envoy, -60, -30, good=5, bad=5)
+        envoy.remove_cluster()
+        for second in range(-29, 1):
+            storage.scrape(second, envoy)
+        envoy.make_cluster()
+        steady(storage, envoy, 1, 10)
+        result = storage.judge(ERRORS, context(), 10)
+        assert (result.verdict, result.value, result.samples) == (Verdict.PASS, 0.0, 100)
+
+    def test_a_proxy_without_the_arm_is_no_evidence_of_no_requests(self) -> None:
+        storage, envoy = Storage(), Envoy()
+        envoy.remove_cluster()
+        for second in range(-30, 30):
+            storage.scrape(second, envoy)
+        rate = Guard(name="rate", sli=Sli.REQUEST_RATE, min=1)
+        assert storage.judge(rate, context(), 29).verdict is Verdict.NO_DATA
+
     def test_errors_of_an_earlier_attempt_in_the_slot_do_not_count(self) -> None:
         storage, envoy = Storage(), Envoy()
         steady(storage, envoy, -30, -10, good=5, bad=5)
