@@ -1,65 +1,83 @@
-"""Commands by annotation: each acts once, and one that makes no sense now is refused with a reason."""
+"""Commands act once, and what makes no sense is refused with a reason."""
 
 from __future__ import annotations
 
 import pytest
 
-from modelrollout.api.status import ModelDeploymentStatus, Phase, Verdict
-from modelrollout.rollout.plan import ARMED
-from modelrollout.rollout.situation import share
-from tests.unit.rollout.states import FULL, A, B, decided, reasons, seen, serving, status, verdicts, weights, wish
+from modelrollout.api.status import Phase, Verdict
+from modelrollout.rollout.plan import ARMED, WHOLE
+from tests.builders import ERRORS
+from tests.unit.rollout.given import FULL, V1, V2, Given, layout, reasons
 
-WAITING = status(Phase.AWAITING_APPROVAL, step=2, weight=25.0, reason="GuardPaused")
-QUARANTINED = serving("1.0.0").model_copy(update={"phase": Phase.ROLLED_BACK, "quarantined": (B,)})
+PAUSING = ({**ERRORS, "onBreach": "Pause"},)
 
 
-def test_promote_lets_a_waiting_rollout_go_on_once() -> None:
-    spec = wish(
-        command="promote/1", guards=({"name": "errors", "sli": "error-ratio", "max": 0.05, "onBreach": "Pause"},)
-    )
-    observed = seen(share(25), evaluation=verdicts(40, Verdict.BREACH))
-    plan = decided(spec, WAITING, observed, 41)
-    assert "CommandAccepted" in reasons(plan)
-    assert weights(plan)[B] == share(50)
+def waiting(command: str) -> Given:
+    given = Given(guards=PAUSING, command=command).stepping(1, reason="GuardPaused").judged(Verdict.BREACH)
+    return given.having(phase=Phase.AWAITING_APPROVAL, message="waiting")
+
+
+def test_promote_takes_the_next_step_against_the_guard() -> None:
+    plan = waiting("promote/1").decide()
+    assert layout(plan) == {V1: 750_000, V2: 250_000}
     assert plan.status.handled_command == "promote/1"
-    begun = decided(spec, plan.status, seen(share(50), evaluation=verdicts(41, Verdict.BREACH)), 42)
-    assert begun.status.rollout is not None
-    assert begun.status.rollout.step == 3
-    assert not begun.status.rollout.approved, "the approval was for one step"
-    assert "CommandAccepted" not in reasons(begun)
+    assert reasons(plan) == ["CommandAccepted"]
 
 
-def test_abort_takes_it_back_and_quarantines_it() -> None:
-    plan = decided(wish(command="abort/1"), status(Phase.PROGRESSING, step=1, weight=10.0), seen(share(10)), 3)
-    assert weights(plan) == {A: FULL, B: ARMED}
-    ended = decided(wish(command="abort/1"), plan.status, seen(0), 9)
-    assert ended.status.phase is Phase.ROLLED_BACK
-    assert ended.status.quarantined == (B,)
+def test_promote_acts_once() -> None:
+    given = waiting("promote/1").having(handled_command="promote/1")
+    plan = given.decide()
+    assert plan.status.phase is Phase.AWAITING_APPROVAL
+    assert layout(plan) == {V1: 900_000, V2: 100_000}
 
 
-def test_retry_gives_a_quarantined_revision_another_attempt() -> None:
-    plan = decided(wish(command="retry/1"), QUARANTINED, seen(0), 3)
-    assert plan.status.phase is Phase.PREPARING
-    assert plan.status.quarantined == ()
-    assert plan.status.handled_command == "retry/1"
+def test_an_approval_is_for_one_step() -> None:
+    given = waiting("promote/1")
+    given.after(given.decide()).route({V1: 750_000, V2: 250_000})
+    plan = given.decide()
+    assert plan.status.rollout is not None
+    assert (plan.status.rollout.step, plan.status.rollout.approved) == (2, False)
+
+
+def test_abort_takes_the_candidate_back_and_quarantines_it() -> None:
+    given = Given(command="abort/1").stepping(2)
+    plan = given.decide()
+    assert (plan.status.phase, layout(plan)) == (Phase.ROLLING_BACK, {V1: FULL, V2: ARMED})
+    given.after(plan).at(5).route({V1: WHOLE})
+    ended = given.decide()
+    assert (ended.status.history[0].outcome, ended.status.quarantined) == ("Aborted", (V2,))
+
+
+def test_abort_before_traffic_ends_at_once() -> None:
+    plan = Given(command="abort/1").serving().trying(Phase.PREPARING).decide()
+    assert (plan.status.phase, plan.status.quarantined) == (Phase.ROLLED_BACK, (V2,))
+
+
+def test_abort_in_the_bake_goes_back() -> None:
+    assert layout(Given(command="abort/1").baking().decide()) == {V1: FULL, V2: ARMED}
+
+
+def test_retry_lifts_the_quarantine() -> None:
+    plan = Given(command="retry/1").serving().having(phase=Phase.ROLLED_BACK, quarantined=(V2,)).decide()
+    assert (plan.status.phase, plan.status.quarantined) == (Phase.PREPARING, ())
 
 
 @pytest.mark.parametrize(
-    ("command", "state", "fragment"),
+    "given",
     [
-        ("promote/1", serving(), "nothing waits"),
-        ("abort/1", serving(), "no attempt"),
-        ("retry/1", serving(), "not quarantined"),
-        ("explode/1", serving(), "unknown command"),
-        ("", serving(), ""),
+        Given("1.0.0", command="promote/1").serving(),
+        Given(command="promote/1").stepping(1),
+        Given("1.0.0", command="abort/1").serving(),
+        Given("1.0.0", command="abort/1").trying(Phase.PREPARING, V1),
+        Given("1.0.0", command="retry/1").serving(),
+        Given(command="retry/1").rolling_back().having(quarantined=(V2,)).route({V1: FULL, V2: ARMED}),
+        Given(command="dance/1").stepping(1),
+        Given(command="noslash").stepping(1),
     ],
+    ids=["promote-idle", "promote-step", "abort-idle", "abort-first", "retry-good", "retry-early", "unknown", "bare"],
 )
-def test_what_makes_no_sense_is_refused_once(command: str, state: ModelDeploymentStatus, fragment: str) -> None:
-    plan = decided(wish("1.0.0", command=command), state, seen(0), 3)
-    if not command:
-        assert plan.events == ()
-        return
-    assert reasons(plan) == ["CommandRefused"]
-    assert fragment in plan.events[0].message
-    again = decided(wish("1.0.0", command=command), plan.status, seen(0), 4)
-    assert again.events == ()
+def test_what_makes_no_sense_is_refused_once(given: Given) -> None:
+    plan = given.decide()
+    assert "CommandRefused" in reasons(plan)
+    assert plan.status.handled_command
+    assert "CommandRefused" not in reasons(given.after(plan).decide())
