@@ -47,7 +47,9 @@ def main() -> int:
     names = arguments.names or list(MODULES)
     with cluster(needed=any(name not in ALONE for name in names)):
         results = [measure(name, arguments.quick) for name in names]
-    print(f"\n{table(results)}\n\nJSON: {FOLDER}")
+    if len(results) > 1:
+        print(table(results))
+    print(f"JSON: {FOLDER}")
     return 0 if all(result.ok for result in results) else 1
 
 
