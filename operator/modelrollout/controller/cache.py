@@ -51,7 +51,7 @@ class Cache:
         metadata = manifest["metadata"]
         kind, name, uid = manifest["kind"], metadata["name"], metadata.get("uid", "")
         version = _version(metadata.get("resourceVersion"))
-        known = self._objects[key].get((kind, name))
+        known = self._objects.get(key, {}).get((kind, name))
         if uid in self._buried or (known is not None and known.version > version):
             return False
         text = json.dumps(self._trim(kind, manifest), separators=(",", ":")).encode()

@@ -93,7 +93,8 @@ class Queue:
         except Exception:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             _LOGGER.exception("reconciling %s/%s failed", key.namespace, key.name)
-            return min(FIRST_BACKOFF * 2.0 ** (failures - 1), LONGEST_BACKOFF)
+            # Bounded before the power: after a thousand failures it would overflow and end the queue.
+            return float(min(FIRST_BACKOFF * 2 ** min(failures - 1, 30), LONGEST_BACKOFF))
         self._failures.pop(key, None)
         return delay
 
