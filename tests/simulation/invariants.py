@@ -105,25 +105,24 @@ class Invariants:
             others = [route for kind in ROUTES if kind != write.kind for route in self._world.store.every(kind)]
             before = next((_weights(backends_of(route)) for route in others), {})
         if old is not None:
-            for slot in (0, 1):
-                name = old[slot].revision
-                if old[slot].weight > 0 and after.get(name) and not _in_slot(new, name, slot):
-                    yield f"I10: {name} left its slot {slot}"
-        status = status_from(self._world.wish().get("status"))
+            yield from _moved(old, new)
         for revision, weight in after.items():
-            if weight <= max(ARMED, before.get(revision, 0)):
-                continue
-            if self._world.kubelet.ready_since(revision) > WATCH_LAG:
-                yield f"I1: {revision} has {weight} ppm and no ready pod"
-            if revision in self.rolled_back and revision != status.revisions.stable:
-                yield f"I4: {revision} was rolled back and gets {weight} ppm"
-            trial = status.rollout
-            if trial is not None and trial.outcome is None and trial.revision == revision:
-                yield from self._evidence(revision, weight)
-            elif status.revisions.stable is None and before.get(revision, 0) >= WHOLE // 2:
-                continue  # the status was lost: what has the traffic is taken for stable
-            elif revision not in (status.revisions.stable, status.revisions.last_good):
-                yield f"I3: {revision} gets {weight} ppm and is not on trial"
+            if weight > max(ARMED, before.get(revision, 0)):
+                yield from self._risen(revision, weight, before.get(revision, 0))
+
+    def _risen(self, revision: str, weight: int, before: int) -> Iterator[str]:
+        status = status_from(self._world.wish().get("status"))
+        if self._world.kubelet.ready_since(revision) > WATCH_LAG:
+            yield f"I1: {revision} has {weight} ppm and no ready pod"
+        if revision in self.rolled_back and revision != status.revisions.stable:
+            yield f"I4: {revision} was rolled back and gets {weight} ppm"
+        trial = status.rollout
+        if trial is not None and trial.outcome is None and trial.revision == revision:
+            yield from self._evidence(revision, weight)
+        elif status.revisions.stable is None and before >= WHOLE // 2:
+            return  # the status was lost: what has the traffic is taken for stable
+        elif revision not in (status.revisions.stable, status.revisions.last_good):
+            yield f"I3: {revision} gets {weight} ppm and is not on trial"
 
     def _evidence(self, revision: str, weight: int) -> Iterator[str]:
         raw = self._world.wish()
@@ -181,6 +180,14 @@ def _weights(pair: tuple[Backend, Backend] | None) -> dict[str, int]:
     for backend in pair or ():
         sums[backend.revision] = sums.get(backend.revision, 0) + backend.weight
     return sums
+
+
+def _moved(old: tuple[Backend, Backend], new: tuple[Backend, Backend]) -> Iterator[str]:
+    after = _weights(new)
+    for slot in (0, 1):
+        name = old[slot].revision
+        if old[slot].weight > 0 and after.get(name) and not _in_slot(new, name, slot):
+            yield f"I10: {name} left its slot {slot}"
 
 
 def _in_slot(pair: tuple[Backend, Backend], name: str, slot: int) -> bool:

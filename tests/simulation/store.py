@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from modelrollout.ports import ConflictError, EventRecord, ForeignObjectError, Manifest, ObjectReference
+from modelrollout.ports import (
+    ConflictError,
+    EventRecord,
+    ForeignObjectError,
+    Manifest,
+    ObjectReference,
+    TransientError,
+)
 
 Id = tuple[str, str]
 """(kind, name): a run has one namespace."""
@@ -203,6 +210,8 @@ class ApiClient:
     async def _request(self, verb: str, kind: str, name: str, act: Callable[[], Manifest], note: str = "") -> Manifest:
         await asyncio.sleep(0.004)
         await self._hang_if_dead()
+        if not self._may_write():
+            raise TransientError("not sent: this process does not lead")  # as the adapter does
         number = len(self._log) + 1
         error, applied, delay = self._faults.plan(number)
         if error is not None and not applied:
