@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from tests.bench.result import Result, table
+from tests.bench.result import Result, document, table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / ".local" / "bench"
+DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
 TOOL = [sys.executable, str(REPOSITORY / "deploy" / "local" / "cluster.py")]
 MODULES = {
     "traffic": "traffic",
@@ -36,11 +37,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="name", help=f"which of {', '.join(MODULES)}; default: all")
     parser.add_argument("--quick", action="store_true", help="shorter waits and fewer trials; not for publishing")
     parser.add_argument("--list", action="store_true", help="say what each measures, and end")
+    parser.add_argument("--document", action="store_true", help=f"put the figures into {DOCUMENT.name} as well")
     arguments = parser.parse_args()
     if arguments.list:
         for name, module in MODULES.items():
             print(f"{name:<10} {_said(module)}")
         return 0
+    if arguments.quick and arguments.document:
+        parser.error("figures of a quick run are not for the document")
     unknown = [name for name in arguments.names if name not in MODULES]
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(MODULES)}")
@@ -49,6 +53,9 @@ def main() -> int:
         results = [measure(name, arguments.quick) for name in names]
     if len(results) > 1:
         print(table(results))
+    if arguments.document:
+        for result in results:
+            document(result, DOCUMENT)
     print(f"JSON: {FOLDER}")
     return 0 if all(result.ok for result in results) else 1
 

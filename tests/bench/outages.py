@@ -74,7 +74,7 @@ async def _outage(stage: Stage, mode: Mode, stub: StubPrometheus, seconds: float
     await asyncio.sleep(seconds)
     moves = len(_weights(stage, name)) - begun
     status = stage.deployments[name]["status"]
-    rollbacks = int(status["phase"] in ("RollingBack", "RolledBack") or status["revisions"]["candidate"] != revision)
+    rollbacks = int(status["phase"] == "RollingBack" or outcome_of(status, revision) == "RolledBack")
     print(f"  {mode}: {status['phase']}: {status['message']}", flush=True)
     stub.become(Mode.GOOD)
     over = time.monotonic()

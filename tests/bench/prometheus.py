@@ -45,6 +45,13 @@ class Turn:
     value: float
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Connections that are cut belong to every outage; a traceback each would bury the table."""
+
+
 class StubPrometheus:
     """Answers range and instant queries; use as ``with StubPrometheus().serving() as stub``.
 
@@ -120,8 +127,7 @@ class StubPrometheus:
             def log_message(self, *_: object) -> None:
                 pass
 
-        ThreadingHTTPServer.daemon_threads = True
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
+        self._server = _Server(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 

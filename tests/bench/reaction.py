@@ -24,10 +24,11 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 
 @dataclass(frozen=True)
 class Trial:
-    """Unix seconds: the value turned bad, an answer first carried it, the API server had stored the route."""
+    """Unix seconds: the value turned bad, an answer first carried it, the route write came in and was stored."""
 
     turned: float
     answered: float
+    received: float
     written: float
 
 
@@ -37,6 +38,7 @@ def run(result: Result, quick: bool) -> None:
     limit = INTERVAL + MARGIN
     after_turn = [trial.written - trial.turned for trial in trials]
     after_answer = [trial.written - trial.answered for trial in trials]
+    inside = [trial.received - trial.answered for trial in trials]
     result.at_least("trials, at random phases of the interval", len(trials), "trials", len(NAMES) * ROUNDS)
     if quick:
         result.rows.pop()
@@ -47,6 +49,7 @@ def run(result: Result, quick: bool) -> None:
     for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
         seconds = percentile(after_answer, share) or 0.0
         result.at_most(f"first bad answer -> route write, {name}", seconds, "s", MARGIN)
+        result.note(f"of it until the request reached the API server, {name}", percentile(inside, share) or 0.0, "s")
 
 
 async def _trials(rounds: int) -> list[Trial]:
@@ -78,7 +81,10 @@ async def _round(stage: Stage, prometheus: StubPrometheus, version: str) -> list
         await stage.until(
             name, lambda status: status.get("phase") in ("RollingBack", "RolledBack"), "a rollback begins", 30
         )
-        trials.append(_trial(stage.audit.read(stage.user), name, turned, prometheus.first_answer(revision, 1.0)))
+        found = _trial(stage.audit.read(stage.user), name, turned, prometheus.first_answer(revision, 1.0))
+        spans = (found.answered - found.turned, found.received - found.answered, found.written - found.received)
+        print("  bad {:.3f} s, first bad answer; {:.3f} s, request; {:.3f} s, stored".format(*spans), flush=True)
+        trials.append(found)
     for name, revision in zip(NAMES, revisions, strict=True):
         await stage.until_rolled_back(name, revision)
     return trials
@@ -88,7 +94,7 @@ def _trial(found: list[Request], name: str, turned: float, answered: float | Non
     route = [each for each in writes(found, "httproutes") if each.name == name and each.done >= turned]
     assert route, f"{name} rolled back without a route write in the audit log"
     assert answered is not None, f"{name} rolled back before any answer was bad"
-    return Trial(turned, answered, route[0].done)
+    return Trial(turned, answered, route[0].received, route[0].done)
 
 
 async def _apply(stage: Stage, name: str, version: str) -> str:

@@ -73,5 +73,18 @@ def table(results: Iterable[Result]) -> str:
     )
 
 
+def document(result: Result, file: Path) -> None:
+    """Put the rows into the document, between the comments that name the benchmark."""
+    begin, end = f"<!-- {result.name} -->", f"<!-- end of {result.name} -->"
+    before, _, rest = file.read_text().partition(begin)
+    _, found, after = rest.partition(end)
+    assert found, f"{file} has no place for {result.name}: {begin} and {end}"
+    lines = ["| figure | value | unit | limit | ok |", "|---|---:|---|---:|---|"]
+    for row in result.rows:
+        limit = "" if row.limit is None else f"{row.limit:g}"
+        lines.append(f"| {row.figure} | {row.value:g} | {row.unit} | {limit} | {'yes' if row.ok else 'no'} |")
+    file.write_text("\n".join([before + begin, *lines, end + after]))
+
+
 def _rounded(value: Number) -> Number:
     return value if isinstance(value, int) else float(f"{value:.4g}") if abs(value) < 1000 else round(value, 1)
