@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
+from deploy.demo.place import local_place
+
 from tests.bench.result import Result, document, table
+from tests.standing_aside import installed_operator_aside
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / ".local" / "bench"
@@ -63,15 +66,17 @@ def main() -> int:
 @contextlib.contextmanager
 def cluster(needed: bool) -> Iterator[None]:
     """The local cluster is up inside the block if it is needed, and behind it as it was before."""
-    was_up = subprocess.run([*TOOL, "status"], check=False, capture_output=True).returncode == 0
-    if not needed or was_up:
+    if not needed:
         yield
         return
+    was_up = subprocess.run([*TOOL, "status"], check=False, capture_output=True).returncode == 0
     try:
         subprocess.run([*TOOL, "up"], check=True)
-        yield
+        with installed_operator_aside(local_place()):
+            yield
     finally:
-        subprocess.run([*TOOL, "down"], check=False)
+        if not was_up:
+            subprocess.run([*TOOL, "down"], check=False)
 
 
 def measure(name: str, quick: bool) -> Result:
