@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deploy.demo.install import CHART, NAMESPACE, RELEASE
+from deploy.demo.install import CHART
 from deploy.demo.kube import Kube
 from deploy.demo.place import Place, bring_up_local, local_place
 from deploy.demo.store import open_store, upload
 from deploy.demo.training import RECIPES, Digits, load_digits_data, train, write_repository
 
 from tests.cluster.stage import Stage, staged
+from tests.standing_aside import installed_operator_aside
 
 Staging = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
 
@@ -33,10 +34,8 @@ def place() -> Iterator[Place]:
     bring_up_local()
     found = local_place()
     asyncio.run(_install_crds(found))
-    before = asyncio.run(_scale_installed(found, 0))
-    yield found
-    if before:
-        asyncio.run(_scale_installed(found, before))
+    with installed_operator_aside(found):
+        yield found
 
 
 async def _install_crds(place: Place) -> None:
@@ -46,16 +45,6 @@ async def _install_crds(place: Place) -> None:
         for path in sorted((CHART / "crds").glob("*.yaml")):
             for body in yaml.safe_load_all(path.read_text()):
                 await kube.apply(body)
-
-
-async def _scale_installed(place: Place, replicas: int) -> int:
-    """Set the size of the installed operator; returns what it was, 0 where there is none."""
-    async with Kube.connect(place.kubeconfig) as kube:
-        found = await kube.get("Deployment", NAMESPACE, RELEASE)
-        if found is None:
-            return 0
-        await kube.patch("Deployment", NAMESPACE, RELEASE, {"spec": {"replicas": replicas}})
-        return int(found["spec"].get("replicas", 1))
 
 
 @pytest.fixture(scope="session")
