@@ -91,7 +91,7 @@ class ConditionType(StrEnum):
         ),
         (
             "Read the message: it names what stands in the way. Where a person is waited for, promote, "
-            "resume or abort with the command annotation."
+            "or abort with the command annotation."
         ),
     )
 
@@ -146,11 +146,6 @@ class EventReason(StrEnum):
         "The bake is over; the pods of the last good revision are being removed.",
         "Nothing.",
     )
-    ROLLBACK_STARTED = (
-        "RollbackStarted",
-        "Traffic is being moved back to the stable revision. The message says why.",
-        "Nothing yet: the operator acts. Keep the message for the analysis.",
-    )
     ROLLED_BACK = (
         "RolledBack",
         "The stable revision has all the traffic again; the candidate is quarantined.",
@@ -169,7 +164,7 @@ class EventReason(StrEnum):
     AWAITING_APPROVAL = (
         "AwaitingApproval",
         "The rollout waits for a person: a guard asked for a pause, or had no data for noDataDeadline.",
-        "Look at status.rollout.guards, then command promote, resume or abort.",
+        "Look at status.rollout.guards, then command promote or abort.",
     )
     CANDIDATE_UNAVAILABLE = (
         "CandidateUnavailable",
@@ -208,16 +203,6 @@ class EventReason(StrEnum):
         "PermissionDenied",
         "The API server does not let the operator do what it needs.",
         "Grant what the message names to the operator's service account (the Helm chart does).",
-    )
-    ROLLOUT_RESUMED = (
-        "RolloutResumed",
-        "A paused or waiting rollout goes on.",
-        "Nothing.",
-    )
-    ROLLOUT_PAUSED = (
-        "RolloutPaused",
-        "Steps are frozen, by the spec, a command or a guard. Guards stay on.",
-        "Resume when you are ready.",
     )
     COMMAND_ACCEPTED = (
         "CommandAccepted",

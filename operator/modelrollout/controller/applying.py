@@ -95,6 +95,21 @@ class Applier:
         if self._own_record(key, wish, name) is None:
             self._cache.put(key, await self._cluster.create(model_revision(wish, name)))
 
+    async def _restored(self, key: Key, wish: ModelDeployment, name: str) -> Manifest | None:
+        """The record of a revision that shall have pods and was deleted by somebody: made anew as it was last seen.
+
+        The spec does not tell any more what it was made of, and without the record its pods and Service are collected
+        and never come back, while users are sent to them.
+        """
+        last = self._cache.departed(key, "ModelRevision", name)
+        if last is None or not is_ours(last, wish.metadata.uid):
+            return None
+        metadata = {part: last["metadata"][part] for part in ("name", "namespace", "labels", "ownerReferences")}
+        body = {part: last[part] for part in ("apiVersion", "kind", "spec")} | {"metadata": metadata}
+        self._cache.put(key, await self._cluster.create(body))
+        _LOGGER.warning("%s/%s: the record of %s was deleted and is made anew", *_names(key), name)
+        return self._own_record(key, wish, name)
+
     def _own_record(self, key: Key, wish: ModelDeployment, name: str) -> Manifest | None:
         """The ModelRevision, unless it is left over from a deleted ModelDeployment of the same name."""
         record = self._cache.get(key, "ModelRevision", name)
@@ -105,6 +120,8 @@ class Applier:
         if record is None and name == revision_name(wish.metadata.name, wish.spec):
             await self._record(key, wish)
             record = self._own_record(key, wish, name)
+        if record is None and replicas:
+            record = await self._restored(key, wish, name)
         if record is None:
             _LOGGER.warning("%s/%s: the record of %s is gone; its pods are left as they are", *_names(key), name)
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from modelrollout.ports import Manifest
 
 TOMBSTONES = 4096
+DEPARTED = 64
 
 
 @dataclass(frozen=True, order=True)
@@ -41,6 +42,7 @@ class Cache:
         self._objects: dict[Key, dict[tuple[str, str], _Entry]] = defaultdict(dict)
         self._buried: set[str] = set()
         self._burials: deque[str] = deque()
+        self._departed: dict[tuple[Key, str, str], _Entry] = {}
 
     def put(self, key: Key, manifest: Manifest) -> bool:
         """Keep ``manifest`` unless something newer of the same object is known; whether it was kept.
@@ -70,6 +72,10 @@ class Cache:
             return
         known = entries.get((kind, name))
         if known is not None and known.uid == uid:
+            if kind == "ModelRevision":
+                self._departed[key, kind, name] = known
+                while len(self._departed) > DEPARTED:
+                    del self._departed[next(iter(self._departed))]
             del entries[kind, name]
         if not entries:
             del self._objects[key]
@@ -77,6 +83,11 @@ class Cache:
     def get(self, key: Key, kind: str, name: str) -> Manifest | None:
         """A copy of the object, None where there is none."""
         entry = self._objects.get(key, {}).get((kind, name))
+        return None if entry is None else _decoded(entry)
+
+    def departed(self, key: Key, kind: str, name: str) -> Manifest | None:
+        """The last that was seen of a ModelRevision that was deleted, for some of the last ones; None of others."""
+        entry = self._departed.get((key, kind, name))
         return None if entry is None else _decoded(entry)
 
     def every(self, key: Key, kind: str) -> Iterator[Manifest]:
