@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from modelrollout.controller.cache import Key
 from modelrollout.ports import PortError
-from modelrollout.rollout.observed import Evaluation, Gate, Probe
+from modelrollout.rollout.observed import Evaluation, Gate, Probe, Route
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,7 +33,16 @@ class Record:
     evaluation: Evaluation | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     probe: Probe | None = None
+    silence: tuple[str, datetime] | None = None
     running: dict[str, _Running] = field(default_factory=dict)
+
+    def silent_since(self, route: Route, now: datetime) -> datetime | None:
+        """Since when (as this process saw it) the gateways say nothing of ``route`` as it is; None when they did."""
+        if not route.token or route.accepted or route.rejection:
+            self.silence = None
+        elif self.silence is None or self.silence[0] != route.token:
+            self.silence = (route.token, now)
+        return None if self.silence is None else self.silence[1]
 
 
 class Measurements:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from modelrollout.api.errors import InvalidSpec
@@ -110,8 +111,10 @@ class Reconciler:
             await self._write_status(key, raw, status_from(raw.get("status")), status)
             return None
         obstacles = self._obstacles.get(key, Obstacles())
-        observed = gather(key, wish, self._cache, self._measurements.of(key), obstacles, self._settings)
-        plan = decide(wish, wish.status, observed, self._clock.now())
+        now, record = self._clock.now(), self._measurements.of(key)
+        observed = gather(key, wish, self._cache, record, obstacles, self._settings)
+        observed = replace(observed, silent_since=record.silent_since(observed.route, now))
+        plan = decide(wish, wish.status, observed, now)
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)
         if obstacle != self._obstacles.get(key):

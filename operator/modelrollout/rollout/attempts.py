@@ -8,7 +8,6 @@ from datetime import timedelta
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import Outcome, Phase, RolloutStatus, Verdict
 from modelrollout.rollout.draft import (
-    SLOW_GATEWAY,
     Draft,
     closed,
     draft,
@@ -20,7 +19,7 @@ from modelrollout.rollout.draft import (
 from modelrollout.rollout.observed import GateState
 from modelrollout.rollout.plan import ARMED, WHOLE
 from modelrollout.rollout.rollback import end, roll_back
-from modelrollout.rollout.situation import Situation, percent, share
+from modelrollout.rollout.situation import SLOW_GATEWAY, Situation, percent, share
 
 QUERY_INVALID = "GuardQueryInvalid"
 

@@ -57,7 +57,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         gate=state.gate,
         evaluate=state.evaluate,
         probe=state.probe,
-        requeue_after=_requeue(situation.now, state.wakes),
+        requeue_after=_requeue(situation.now, (*state.wakes, None if situation.silence else situation.heard_by)),
     )
 
 
@@ -94,8 +94,12 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
 
 def _message(situation: Situation, state: Draft) -> str:
     """The line of the state; users who get no answers come first, whatever the rollout does."""
-    if state.stable is None or situation.observed.workload(state.stable).ready or state.phase is Phase.PENDING:
+    if state.stable is None or state.phase is Phase.PENDING:
         return state.message
+    if situation.observed.workload(state.stable).ready:
+        unrouted = situation.observed.route.rejection or situation.silence
+        at_rest = state.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID)
+        return f"{unrouted}; {state.message}" if unrouted and at_rest else state.message
     outage = f"{state.stable} has no ready pods"
     trouble = situation.observed.workload(state.stable).trouble
     outage += f" ({trouble})" if trouble else ""

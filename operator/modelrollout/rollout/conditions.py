@@ -88,6 +88,8 @@ def _route_accepted(situation: Situation) -> Judged:
     route = situation.observed.route
     if route.rejection:
         return ConditionType.ROUTE_ACCEPTED, False, "Rejected", route.rejection
+    if situation.silence:
+        return ConditionType.ROUTE_ACCEPTED, False, "NoAnswer", situation.silence
     if route.backends is not None and route.accepted:
         return ConditionType.ROUTE_ACCEPTED, True, "Accepted", "the gateway accepted and resolved the routes"
     return ConditionType.ROUTE_ACCEPTED, None, "", ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
 from modelrollout.api.reasons import EventReason
@@ -11,9 +11,6 @@ from modelrollout.api.status import GuardStatus, HistoryEntry, Outcome, Phase, R
 from modelrollout.rollout.judgement import current
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan
 from modelrollout.rollout.situation import Situation
-
-SLOW_GATEWAY = timedelta(seconds=5)
-"""A gateway that has not confirmed a route after this long is worth a line in the status."""
 
 HISTORY_LIMIT = 10
 QUARANTINE_LIMIT = 20

@@ -129,7 +129,8 @@ class Observed:
     ``problem`` is the sentence that makes the spec unusable here (unknown pool, unknown Prometheus, a query that
     does not parse), ``foreign`` names an object that has our name and is not ours, ``denied`` a missing permission.
     ``settle`` is how long the gateway's proxies may lag behind a confirmed route, ``records`` are the names of all
-    ModelRevisions, oldest first.
+    ModelRevisions, oldest first. ``silent_since`` is when the routes as they are now were first seen without any
+    word of their gateways; None where there was one.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -142,6 +143,7 @@ class Observed:
     denied: str | None = None
     settle: timedelta = timedelta(seconds=1)
     records: tuple[str, ...] = ()
+    silent_since: datetime | None = None
 
     def workload(self, revision: str | None) -> Workload:
         """The pods of ``revision``; an empty record where there are none."""

@@ -12,6 +12,9 @@ from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, Phase, Ro
 from modelrollout.rollout.observed import Backend, Observed, Workload
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
 
+SLOW_GATEWAY = timedelta(seconds=5)
+"""A gateway that has not confirmed a route after this long is worth a line in the status."""
+
 PPM_PER_PERCENT = WHOLE // 100
 FULL = WHOLE - ARMED
 """All users' traffic, while the other arm stays armed."""
@@ -95,6 +98,21 @@ class Situation:
         if not value or value == self.status.handled_command:
             return None
         return value.partition("/")[0], value
+
+    @property
+    def heard_by(self) -> datetime | None:
+        """When a gateway that says nothing of the routes as they are is worth a line; None when it did."""
+        since = self.observed.silent_since
+        return None if since is None else since + SLOW_GATEWAY
+
+    @property
+    def silence(self) -> str | None:
+        """One sentence about a gateway that has said nothing of the routes for longer than people expect."""
+        if self.heard_by is None or self.now < self.heard_by:
+            return None
+        gateway = self.deployment.spec.traffic.gateway
+        name = f"{gateway.namespace or self.deployment.metadata.namespace}/{gateway.name}"
+        return f"Gateway {name} says nothing of the routes: does it exist, and does its controller run?"
 
     def slot_of(self, revision: str | None) -> int:
         """The place of ``revision`` in the route; one without a place gets the one the stable revision leaves."""

@@ -9,7 +9,6 @@ from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import Outcome, Phase
 from modelrollout.rollout.attempts import begin_step, preparing_message, waiting_for_gateway
 from modelrollout.rollout.draft import (
-    SLOW_GATEWAY,
     Draft,
     closed,
     draft,
@@ -21,7 +20,7 @@ from modelrollout.rollout.draft import (
 from modelrollout.rollout.judgement import Effect, Judgement, judge
 from modelrollout.rollout.plan import ARMED, WHOLE
 from modelrollout.rollout.rollback import roll_back
-from modelrollout.rollout.situation import FULL, Situation, percent, share
+from modelrollout.rollout.situation import FULL, SLOW_GATEWAY, Situation, percent, share
 
 SETBACK_LIMIT = 2
 """A candidate that lost all its ready pods more often than this is taken back."""

@@ -10,6 +10,7 @@ import pytest
 
 from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import ModelDeploymentStatus, Phase, status_from, status_to_dict
+from modelrollout.controller.measurements import Record
 from modelrollout.rollout.decide import decide
 from modelrollout.rollout.observed import Backend, Observed, Route, Workload
 from modelrollout.rollout.plan import WHOLE, Plan
@@ -178,3 +179,34 @@ def test_the_line_says_that_users_get_no_answers(status: ModelDeploymentStatus) 
 def _attempt() -> dict[str, Any]:
     moment = "2026-01-01T00:00:00.000000Z"
     return {"rollout": {"attempt": 2, "revision": TWO, "version": "2.0.0", "startedAt": moment}}
+
+
+def test_a_gateway_that_says_nothing_is_told_after_a_while_and_once() -> None:
+    """Its name was changed to one that is not there: the condition of the old one must not stay as it was."""
+    wish = modeldeployment("1.0.0")
+    accepted = decide(wish, at_rest(), observed(pods(ONE), route=route(ONE, ONE, 0)), START).status
+    silent = replace(route(ONE, ONE, 0), accepted=False)
+    soon = decide(wish, accepted, observed(pods(ONE), route=silent, silent_since=START), LATER)
+    assert soon.status == accepted
+    assert soon.requeue_after == timedelta(seconds=4)
+    late = START + timedelta(seconds=5)
+    told = decide(wish, accepted, observed(pods(ONE), route=silent, silent_since=START), late)
+    assert told.status.message.startswith("Gateway gateways/inference says nothing of the routes")
+    assert [event.reason for event in told.events] == [EventReason.ROUTE_REJECTED]
+    state = {condition.type: condition.status for condition in told.status.conditions}
+    assert (state[ConditionType.ROUTE_ACCEPTED], told.requeue_after) == ("False", None)
+    again = decide(wish, told.status, observed(pods(ONE), route=silent, silent_since=START), late + timedelta(hours=1))
+    assert (again.status, again.events) == (told.status, ())
+    back = decide(wish, told.status, observed(pods(ONE), route=route(ONE, ONE, 0)), late)
+    assert back.status.message == f"{ONE} serves all traffic"
+
+
+def test_silence_is_counted_from_the_last_change_of_the_routes() -> None:
+    record = Record()
+    silent = replace(route(ONE, ONE, 0), accepted=False)
+    assert record.silent_since(silent, START) == START
+    assert record.silent_since(silent, LATER) == START
+    assert record.silent_since(replace(silent, token="another"), LATER) == LATER
+    assert record.silent_since(route(ONE, ONE, 0), LATER) is None
+    assert record.silent_since(replace(silent, rejection="no"), LATER) is None
+    assert record.silent_since(Route(), LATER) is None
