@@ -34,6 +34,7 @@ class Record:
     gates: dict[str, Gate] = field(default_factory=dict)
     probe: Probe | None = None
     silence: tuple[str, datetime] | None = None
+    acceptance: tuple[str, datetime] | None = None
     running: dict[str, _Running] = field(default_factory=dict)
 
     def silent_since(self, route: Route, now: datetime) -> datetime | None:
@@ -43,6 +44,14 @@ class Record:
         elif self.silence is None or self.silence[0] != route.token:
             self.silence = (route.token, now)
         return None if self.silence is None else self.silence[1]
+
+    def accepted_since(self, route: Route, now: datetime) -> datetime | None:
+        """Since when (as this process saw it) ``route`` is accepted as it is; a restart forgets it, and only delays."""
+        if not route.accepted:
+            self.acceptance = None
+        elif self.acceptance is None or self.acceptance[0] != route.token:
+            self.acceptance = (route.token, now)
+        return None if self.acceptance is None else self.acceptance[1]
 
 
 class Measurements:

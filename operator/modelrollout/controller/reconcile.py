@@ -113,7 +113,11 @@ class Reconciler:
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
         observed = gather(key, wish, self._cache, record, obstacles, self._settings)
-        observed = replace(observed, silent_since=record.silent_since(observed.route, now))
+        observed = replace(
+            observed,
+            silent_since=record.silent_since(observed.route, now),
+            route=replace(observed.route, accepted_since=record.accepted_since(observed.route, now)),
+        )
         plan = decide(wish, wish.status, observed, now)
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)

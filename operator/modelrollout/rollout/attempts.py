@@ -70,14 +70,8 @@ def prepare(situation: Situation) -> Draft:
         fleets=_fleets(situation, attempt.revision),
     )
     if situation.stable:
-        # After a setback: the proxies may still be giving users to the candidate.
-        settled_at = (attempt.step_started_at or situation.now) + situation.observed.settle
-        settled = attempt.setbacks == 0 or situation.now >= settled_at
-        state = replace(
-            state,
-            route=situation.homeward(situation.stable, settled=settled),
-            wakes=() if settled else (settled_at,),
-        )
+        home = situation.stable
+        state = replace(state, route=situation.homeward(home), wakes=situation.settling(home))
     if pods.ready >= situation.replicas and pods.addressed:
         return replace(
             state,
@@ -197,6 +191,9 @@ def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:
 def _first_deployment(situation: Situation, state: Draft, slow: bool) -> Draft:
     revision = situation.attempt.revision
     whole = situation.layout(revision)
+    before = situation.other_than(revision)
+    if before is not None and situation.observed.workload(before).ready:
+        return _succeed(situation, state, before, slow)
     if not (situation.confirmed(whole) and situation.seen(revision)):
         return waiting_for_gateway(situation, replace(state, route=whole), revision, slow)
     message = f"{revision} serves all traffic"
@@ -217,6 +214,16 @@ def _first_deployment(situation: Situation, state: Draft, slow: bool) -> Draft:
         evaluate=None,
         events=(event(EventReason.ROLLOUT_COMPLETED, message),),
     )
+
+
+def _succeed(situation: Situation, state: Draft, before: str, slow: bool) -> Draft:
+    """Take over from a first deployment that was superseded, but may have users: by way of the armed weight."""
+    revision = situation.attempt.revision
+    armed = situation.layout(before, revision, ARMED)
+    ready_for_users = situation.confirmed(armed) and situation.seen(revision)
+    if ready_for_users or situation.observed.route.weight_of(revision) > ARMED:
+        return replace(state, route=situation.homeward(revision), wakes=situation.settling(revision))
+    return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
 
 
 def waiting_for_gateway(situation: Situation, state: Draft, revision: str, slow: bool) -> Draft:

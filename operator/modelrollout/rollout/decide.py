@@ -147,6 +147,7 @@ def _resting(situation: Situation, phase: Phase, message: str, invalid: str | No
         candidate=None,
         fleets=(stable,),
         route=situation.homeward(stable),
+        wakes=situation.settling(stable),
         shares={stable: WHOLE},
         invalid=invalid,
     )

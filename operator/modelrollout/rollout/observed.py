@@ -44,7 +44,7 @@ class Route:
     that any of the routes gives a revision, also while they differ, ``lowest`` the lowest, both in parts per million
     whatever unit somebody else wrote. ``token`` names this very state of all routes (uids and generations);
     ``accepted`` says every gateway accepted and resolved this generation; ``rejection`` is the gateway's own sentence
-    when one did not.
+    when one did not. ``accepted_since`` is when this process first saw ``token`` accepted.
     """
 
     backends: tuple[Backend, Backend] | None = None
@@ -53,6 +53,7 @@ class Route:
     token: str = ""
     accepted: bool = False
     rejection: str | None = None
+    accepted_since: datetime | None = None
 
     def weight_of(self, revision: str | None) -> int:
         """Parts per million that reach ``revision`` by the weighted rule."""

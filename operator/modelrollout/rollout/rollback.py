@@ -88,9 +88,8 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     if not situation.confirmed(back):
         lighter = replace(state, route=back, shares=shares_in(back))
         return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0}))
-    settled_at = (attempt.step_started_at or situation.now) + situation.observed.settle
-    if situation.now < settled_at:
-        return replace(state, route=back, shares=shares_in(back), wakes=(settled_at,))
+    if situation.now < situation.settled_at:
+        return replace(state, route=back, shares=shares_in(back), wakes=(situation.settled_at,))
     return replace(state, route=final, shares=shares_in(final))
 
 

@@ -134,13 +134,29 @@ class Situation:
         first = self.slot_of(main) == 0
         return RoutePlan((main_slot, other_slot) if first else (other_slot, main_slot), main)
 
-    def homeward(self, main: str, *, settled: bool = True) -> RoutePlan:
+    @property
+    def settled_at(self) -> datetime:
+        """When even the slowest proxy carries out the routes as they are, once they are accepted."""
+        since = self.observed.route.accepted_since or self.attempt.step_started_at or self.now
+        return since + self.observed.settle
+
+    def other_than(self, main: str) -> str | None:
+        """The revision that has weight besides ``main``."""
+        return next((name for name, weight in self.observed.route.weights.items() if name != main and weight), None)
+
+    def homeward(self, main: str) -> RoutePlan:
         """All traffic on ``main``; another revision that users met is only armed until that is in force everywhere."""
         route = self.observed.route
-        other = next((name for name, weight in route.weights.items() if name != main and weight), None)
-        if other is None or (route.weight_of(other) == ARMED and route.accepted and settled):
+        other = self.other_than(main)
+        settled = route.accepted and self.now >= self.settled_at
+        if other is None or (route.weight_of(other) == ARMED and settled):
             return self.layout(main)
         return self.layout(main, other, ARMED)
+
+    def settling(self, main: str) -> tuple[datetime, ...]:
+        """When to look at a homeward route again."""
+        due = self.other_than(main) and self.observed.route.accepted and self.now < self.settled_at
+        return (self.settled_at,) if due else ()
 
     def written(self, route: RoutePlan) -> bool:
         """Whether the routes read back are ``route``, gateway or not."""
