@@ -16,7 +16,7 @@ EXAMPLES = os.environ.get("SIMULATION_EXAMPLES")
 
 settings.register_profile(
     "simulation",
-    max_examples=int(EXAMPLES or 150),
+    max_examples=int(EXAMPLES or 120),
     derandomize=EXAMPLES is None,
     deadline=None,
     print_blob=True,

@@ -45,9 +45,10 @@ def test_a_crash_after_any_write_ends_in_the_same_place(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_at_any_write_ends_in_the_same_place(name: str) -> None:
+    """Every other write of each scenario, with every kind of error in turn."""
     expected, count = play(name)
     kinds = list(KINDS)
-    for number in positions(name, count):
-        fault = kinds[(number + NAMES.index(name)) % len(kinds)]
+    for number in positions(name, count)[NAMES.index(name) % 2 :: 2]:
+        fault = kinds[(number // 2 + NAMES.index(name)) % len(kinds)]
         end, _ = play(name, fault=fault, number=number)
         assert end == expected, f"{fault} at write {number}"

@@ -155,6 +155,36 @@ def test_a_gateway_that_refuses_is_waited_for_and_users_stay_where_they_are() ->
     story(tell)
 
 
+def test_a_rollback_by_a_slow_gateway_loses_nobody() -> None:
+    """The settle time counted from the decision, not from when the gateway had taken the route (I9)."""
+
+    async def tell(run: Simulation) -> None:
+        await served(run)
+        run.behave("2.0.0", errors=0.3)
+        assert (await served(run, "2.0.0")).quarantined == (V2,)
+
+    story(tell, accept_after=3.0, program_after=3.02)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_first_deployment_that_was_superseded_is_left_without_loss(crash: bool) -> None:
+    """Its successor took all its traffic in one write (I9)."""
+
+    async def tell(run: Simulation) -> None:
+        run.gateway.rejects = crash
+        run.apply("1.0.0")
+        await run.until(lambda: run.store.get("HTTPRoute", NAME) is not None)
+        if crash:
+            run.kubelet.crash(V1, comes_back_after=3)
+        await run.advance(0.1)
+        run.apply("2.0.0")
+        await run.advance(1)
+        run.gateway.mend()
+        assert (await run.settle()).stable == V2
+
+    story(tell, accept_after=0.5, program_after=0.52)
+
+
 def test_a_conflict_does_not_blind_the_operator() -> None:
     """A 409 on a route buried its uid in the cache: its watch events were ignored until the next restart."""
 
