@@ -79,7 +79,7 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
         update={
             "observed_generation": situation.deployment.metadata.generation,
             "phase": state.phase,
-            "message": _message(situation, state),
+            "message": _obstructed(situation, _message(situation, state)),
             "conditions": conditions(situation, state),
             "revisions": revisions,
             "weight": next((entry.weight for entry in traffic if entry.revision == situation.desired), 0.0),
@@ -106,6 +106,12 @@ def _message(situation: Situation, state: Draft) -> str:
     if state.phase is Phase.IDLE:
         return outage
     return state.message if f"{state.stable} has no ready pods" in state.message else f"{outage}; {state.message}"
+
+
+def _obstructed(situation: Situation, message: str) -> str:
+    """What a person must remove comes first: nobody finds it by waiting for the gateway or the pods."""
+    obstacle = situation.observed.foreign or situation.observed.denied
+    return f"{obstacle}; {message}" if obstacle and obstacle not in message else message
 
 
 def _told(situation: Situation, state: Draft, revision: str) -> float:

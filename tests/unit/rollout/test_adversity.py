@@ -104,6 +104,7 @@ def test_a_missing_permission_is_an_event() -> None:
     seen = observed(pods(ONE), route=route(ONE, ONE, 0), denied="cannot patch services")
     plan = decide(modeldeployment("1.0.0"), at_rest(), seen, LATER)
     assert [event.reason for event in plan.events] == [EventReason.PERMISSION_DENIED]
+    assert plan.status.message == f"cannot patch services; {ONE} serves all traffic"
 
 
 @pytest.mark.parametrize("command", ["retry/1\n", "retry/" + "9" * 100_000, "retry/\u0007"])
