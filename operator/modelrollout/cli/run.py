@@ -98,8 +98,18 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
         stop.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def heed_signals() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+    def watching() -> None:
+        # kopf has put its own in their place: we would hear of a stop only when its watches have ended, seconds later,
+        # lead blindly until then, and keep the next one from leading.
+        heed_signals()
+        telemetry.ready()
+
+    heed_signals()
     clock = SystemClock()
     telemetry = Telemetry()
     lease_server = ApiServer(login, timeout=5.0)
@@ -138,7 +148,7 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
         asyncio.create_task(leadership.run(), name="leadership"),
         asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue"),
         asyncio.create_task(telemetry.beat(clock), name="heartbeat"),
-        asyncio.create_task(watch(settings, cache, queue.wake, login, stop, telemetry.ready), name="watches"),
+        asyncio.create_task(watch(settings, cache, queue.wake, login, stop, watching), name="watches"),
     ]
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([stopping, tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
