@@ -172,6 +172,10 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, target: i
         return replace(state, message=f"{_step_message(situation)}; held: {attempt.revision} has {short}")
     if attempt.approved:
         return None
+    last = situation.spec.canary.steps[-1].weight
+    if attempt.weight > last:
+        # Edited meanwhile to less than users have already: whoever wants less does not want the rest.
+        return _await_approval(situation, state, "StepsLowered", f"the last step is {last} % now, less than it has")
     if judgement.effect is Effect.PAUSE:
         return _await_approval(situation, state, "GuardPaused", f"{judgement.message}: {judgement.evidence}")
     if situation.status.phase is Phase.AWAITING_APPROVAL and attempt.reason == "GuardPaused":

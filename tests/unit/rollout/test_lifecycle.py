@@ -174,6 +174,15 @@ class TestCanary:
         plan = decided(spec, state, seen(share(25), evaluation=verdicts(40, PASS)), 41)
         assert weights(plan)[B] == share(60)
 
+    def test_steps_edited_below_what_users_have_ask_a_person(self) -> None:
+        spec = wish(steps=((5, "10s"), (10, "10s")))
+        state = status(Phase.PROGRESSING, step=2, weight=25.0)
+        plan = decided(spec, state, seen(share(25), evaluation=verdicts(40, PASS)), 41)
+        assert plan.status.phase is Phase.AWAITING_APPROVAL
+        assert weights(plan)[B] == share(25)
+        back = decided(wish(), plan.status, seen(share(25), evaluation=verdicts(50, PASS)), 51)
+        assert weights(back)[B] == share(50), "the steps as they were let it go on"
+
     def test_without_guards_time_alone_moves_it(self) -> None:
         state = status(Phase.PROGRESSING, step=1, weight=10.0)
         plan = decided(wish(guards=()), state, seen(share(10)), 31)

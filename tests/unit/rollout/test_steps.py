@@ -147,8 +147,10 @@ def test_steps_edited_in_flight_count_by_weight() -> None:
     assert layout(given.decide()) == {V1: 600_000, V2: 400_000}
 
 
-def test_fewer_steps_than_were_taken_promote() -> None:
-    assert layout(Given(steps=((10, "30s"),)).stepping(2).decide()) == {V1: ARMED, V2: FULL}
+def test_steps_that_end_below_what_users_have_ask_a_person() -> None:
+    plan = Given(steps=((10, "30s"),)).stepping(2).decide()
+    assert plan.status.phase is Phase.AWAITING_APPROVAL
+    assert layout(plan) == {V1: 750_000, V2: 250_000}
 
 
 def test_too_few_pods_for_the_next_weight_hold() -> None:
