@@ -206,7 +206,7 @@ async def _token(kube: Kube, namespace: str) -> str:
 
 
 async def _keep_others_out(kube: Kube, namespace: str) -> None:
-    """An operator that the demo left in the cluster looks after all namespaces: here it may write nothing."""
+    """An operator that somebody starts meanwhile for all namespaces may write nothing here."""
     operations = ["CREATE", "UPDATE"]
     rule = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": operations, "resources": ["*/*"]}
     policy = {
