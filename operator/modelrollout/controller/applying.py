@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from modelrollout.api.base import StatusModel
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.modelrevision import ModelRevisionStatus, parse_modelrevision, revision_status_from
-from modelrollout.api.status import status_to_dict
+from modelrollout.api.status import HISTORY_LIMIT, status_to_dict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
 from modelrollout.render.names import is_ours, owner_uid
@@ -20,6 +21,13 @@ from modelrollout.rollout.plan import Plan
 from modelrollout.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
+
+
+def status_body(live: Manifest, status: StatusModel) -> Manifest:
+    """The status write of a live object, refused by the API server if the object changed since it was read."""
+    kept = {name: live["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+    head = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": kept}
+    return {**head, "status": status_to_dict(status)}
 
 
 class Applier:
@@ -57,18 +65,8 @@ class Applier:
         earlier = revision_status_from(live.get("status"))
         numbers = {attempt.attempt for attempt in status.attempts}
         kept = tuple(attempt for attempt in earlier.attempts if attempt.attempt not in numbers)
-        merged = status.model_copy(update={"attempts": (*status.attempts, *kept)[:10]})
-        metadata = live["metadata"]
-        body = {
-            "apiVersion": live["apiVersion"],
-            "kind": live["kind"],
-            "metadata": {
-                "name": name,
-                "namespace": key.namespace,
-                "resourceVersion": metadata["resourceVersion"],
-            },
-            "status": status_to_dict(merged),
-        }
+        merged = status.model_copy(update={"attempts": (*status.attempts, *kept)[:HISTORY_LIMIT]})
+        body = status_body(live, merged)
         self._cache.put(key, await self._cluster.apply_status(body))
 
     async def _have(self, key: Key, body: Manifest) -> Manifest:

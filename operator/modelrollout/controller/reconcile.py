@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
-from modelrollout.api.status import ModelDeploymentStatus, status_from, status_to_dict
-from modelrollout.controller.applying import Applier
+from modelrollout.api.status import ModelDeploymentStatus, status_from
+from modelrollout.controller.applying import Applier, status_body
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.gather import gather
 from modelrollout.controller.measure import Measurer
@@ -107,8 +106,8 @@ class Reconciler:
         try:
             wish = parse_modeldeployment(raw)
         except InvalidSpec as error:
-            status = unreadable(status_from(raw.get("status")), raw["metadata"], str(error), self._clock.now())
-            await self._write_status(key, raw, status_from(raw.get("status")), status)
+            old = status_from(raw.get("status"))
+            await self._write_status(key, raw, old, unreadable(old, raw["metadata"], str(error), self._clock.now()))
             return None
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
@@ -158,18 +157,7 @@ class Reconciler:
     ) -> None:
         if new == old:
             return
-        metadata: dict[str, Any] = raw["metadata"]
-        body = {
-            "apiVersion": raw["apiVersion"],
-            "kind": raw["kind"],
-            "metadata": {
-                "name": key.name,
-                "namespace": key.namespace,
-                "resourceVersion": metadata["resourceVersion"],
-            },
-            "status": status_to_dict(new),
-        }
-        self._cache.put(key, await self._cluster.apply_status(body))
+        self._cache.put(key, await self._cluster.apply_status(status_body(raw, new)))
         _LOGGER.info("%s/%s is %s: %s", key.namespace, key.name, new.phase, new.message)
 
     async def _tell(self, raw: Manifest, event: EventPlan) -> None:

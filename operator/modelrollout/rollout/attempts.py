@@ -16,6 +16,7 @@ from modelrollout.rollout.draft import (
     probe_request,
     shares_in,
 )
+from modelrollout.rollout.judgement import of_attempt
 from modelrollout.rollout.observed import GateState
 from modelrollout.rollout.plan import ARMED, WHOLE
 from modelrollout.rollout.rollback import end, roll_back
@@ -127,11 +128,10 @@ def verify(situation: Situation) -> Draft:
         return _first_traffic(situation, state, situation.since(attempt.step_started_at) > SLOW_GATEWAY)
     if gate is None or gate.state is not GateState.PASSED:
         return _gates_pending(situation, state)
-    trial = situation.observed.evaluation
-    asked = trial is not None and (trial.attempt, trial.revision) == (attempt.attempt, attempt.revision)
-    if situation.spec.guards and (trial is None or not asked):
+    trial = of_attempt(situation)
+    if situation.spec.guards and trial is None:
         return state
-    if trial is not None and asked:
+    if trial is not None:
         invalid = next((r for r in trial.results if r.invalid), None)
         if invalid:
             sentence = f"guard {invalid.name} can never be judged: {invalid.invalid}"

@@ -7,13 +7,10 @@ from datetime import datetime
 
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
 from modelrollout.api.reasons import EventReason
-from modelrollout.api.status import GuardStatus, HistoryEntry, Outcome, Phase, RolloutStatus
+from modelrollout.api.status import HISTORY_LIMIT, GuardStatus, HistoryEntry, Outcome, Phase, RolloutStatus
 from modelrollout.rollout.judgement import current
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan
 from modelrollout.rollout.situation import Situation
-
-HISTORY_LIMIT = 10
-QUARANTINE_LIMIT = 20
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,7 @@ def closed(
 ) -> tuple[RolloutStatus, tuple[HistoryEntry, ...], dict[str, ModelRevisionStatus]]:
     """The attempt with its end written down: in the rollout, in the history, and for the ModelRevision."""
     attempt = state.rollout or situation.attempt
-    evaluation = current(situation)
-    guards = attempt.guards if evaluation is None else guard_statuses(situation)
+    guards = guard_statuses(situation)
     ended = attempt.model_copy(
         update={
             "outcome": outcome,

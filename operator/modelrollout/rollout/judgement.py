@@ -46,16 +46,18 @@ def evidence_of(result: GuardResult) -> str:
     return f"{result.name} is {value}{samples}, must be {result.threshold}"
 
 
-def current(situation: Situation) -> Evaluation | None:
-    """The evaluation that belongs to this attempt and its traffic; None where there is none."""
-    evaluation = situation.observed.evaluation
-    attempt = situation.attempt
-    started = attempt.traffic_started_at
-    if evaluation is None or started is None or evaluation.at < started:
-        return None
-    if (evaluation.attempt, evaluation.revision) != (attempt.attempt, attempt.revision):
+def of_attempt(situation: Situation) -> Evaluation | None:
+    """The newest evaluation, if it was asked for this attempt; a trial before its traffic counts too."""
+    evaluation, attempt = situation.observed.evaluation, situation.attempt
+    if evaluation is None or (evaluation.attempt, evaluation.revision) != (attempt.attempt, attempt.revision):
         return None
     return evaluation
+
+
+def current(situation: Situation) -> Evaluation | None:
+    """The evaluation that belongs to this attempt and its traffic; None where there is none."""
+    evaluation, started = of_attempt(situation), situation.attempt.traffic_started_at
+    return None if evaluation is None or started is None or evaluation.at < started else evaluation
 
 
 def judge(situation: Situation) -> Judgement:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from modelrollout.api.reasons import EventReason
-from modelrollout.api.status import Outcome, Phase
+from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase
 from modelrollout.rollout.draft import (
-    QUARANTINE_LIMIT,
     Draft,
     closed,
     draft,
