@@ -144,27 +144,25 @@ async def operate(settings: Settings, login: Login, bind: str) -> int:
     except OSError as error:
         ports = f"{bind}:{settings.metrics_port} (metricsPort) and :{settings.health_port} (healthPort)"
         raise click.ClickException(f"cannot listen on {ports}: {error.strerror}") from error
-    tasks = [
-        asyncio.create_task(leadership.run(), name="leadership"),
-        asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue"),
-        asyncio.create_task(telemetry.beat(clock), name="heartbeat"),
-        asyncio.create_task(watch(settings, cache, queue.wake, login, stop, watching), name="watches"),
-    ]
+    leading = asyncio.create_task(leadership.run(), name="leadership")
+    working = asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue")
+    beating = asyncio.create_task(telemetry.beat(clock), name="heartbeat")
+    watches = asyncio.create_task(watch(settings, cache, queue.wake, login, stop, watching), name="watches")
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopping, tasks[1], tasks[3]], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([stopping, working, watches], return_when=asyncio.FIRST_COMPLETED)
     # kopf catches the signals too and returns without an error: that is a stop, not a failure.
-    for task in (tasks[1], tasks[3]):
+    for task in (working, watches):
         problem = task.exception() if task.done() and not task.cancelled() else None
         if problem is not None:
             failed.append(f"{task.get_name()} ended: {problem}")
     stop.set()
     await measurements.close()
-    for task in (tasks[1], tasks[2], tasks[0]):
+    for task in (working, beating, leading):
         task.cancel()
-    await asyncio.gather(*tasks[:3], return_exceptions=True)
+    await asyncio.gather(working, beating, leading, return_exceptions=True)
     await leadership.release()
     with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(tasks[3], return_exceptions=True), 10)
+        await asyncio.wait_for(asyncio.gather(watches, return_exceptions=True), 10)
     await gateway.close()
     for provider in providers.values():
         await provider.close()
