@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelrollout.api.modeldeployment import InvalidSpec, parse_modeldeployment
-from modelrollout.api.rolloutspec import Guard, Sli
+from modelrollout.api.guard import Guard, Sli
 from modelrollout.api.status import (
     Condition,
     ConditionStatus,

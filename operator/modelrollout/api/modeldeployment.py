@@ -10,13 +10,17 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel, StrictInt
 from modelrollout.api.errors import InvalidSpec, Problem, explain
-from modelrollout.api.rolloutspec import GUARDS_NEEDED, Canary, Guard, OnBreach, Rollout, Sli, Step, Strategy
+from modelrollout.api.guard import Guard, OnBreach, Sli
+from modelrollout.api.rolloutspec import GUARDS_NEEDED, Rollout
 from modelrollout.api.rules import ListKey, Rule
-from modelrollout.api.scalars import NAME_RULE, Hostname, Label, ObjectName
+from modelrollout.api.scalars import NAME_RULE, Label, ObjectName
 from modelrollout.api.status import ModelDeploymentStatus, status_from
+from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Hosts, Shadow, Step, Strategy
 from modelrollout.api.workload import EnvVar, Model, Resources, Runtime, SecretReference, Source
 
 __all__ = [
+    "ABTest",
+    "BlueGreen",
     "Canary",
     "EnvVar",
     "GatewayReference",
@@ -32,6 +36,8 @@ __all__ = [
     "Rollout",
     "Runtime",
     "SecretReference",
+    "ServiceTraffic",
+    "Shadow",
     "Sli",
     "Source",
     "Step",
@@ -53,13 +59,6 @@ class GatewayReference(SpecModel):
     """Namespace of the Gateway. Default: that of the ModelDeployment."""
 
 
-class Hosts(SpecModel):
-    """The names under which one protocol is served."""
-
-    hostnames: Annotated[tuple[Hostname, ...], Field(min_length=1, max_length=16), ListKey()]
-    """1 to 16 lower-case DNS names, like ``digits.example.com`` or ``*.digits.example.com``."""
-
-
 def _meet(one: str, other: str) -> bool:
     """Whether two hostnames, each perhaps with a wildcard, can mean the same host."""
     return (
@@ -69,21 +68,38 @@ def _meet(one: str, other: str) -> bool:
     )
 
 
-class Traffic(SpecModel):
-    """Through which gateway and under which names the model is reached."""
+class ServiceTraffic(SpecModel):
+    """Without a gateway: a Service with the name of the ModelDeployment, whose selector names who serves."""
 
-    gateway: GatewayReference
-    """The Gateway that the routes attach to."""
+
+class Traffic(SpecModel):
+    """How the model is reached: through a gateway under hostnames, or by a Service inside the cluster."""
+
+    gateway: GatewayReference | None = None
+    """The Gateway that the routes attach to. Exactly one of gateway and service."""
+    service: ServiceTraffic | None = None
+    """``{}``: a ClusterIP Service with the name of the ModelDeployment. It switches all requests at once, so only
+    BlueGreen and Recreate work. Exactly one of gateway and service."""
     http: Hosts | None = None
-    """Names for REST. At least one of http and grpc."""
+    """Names for REST. With gateway at least one of http and grpc."""
     grpc: Hosts | None = None
-    """Names for gRPC, different from those of http. At least one of http and grpc."""
+    """Names for gRPC, different from those of http. With gateway at least one of http and grpc."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "has(self.http) || has(self.grpc)",
+            "has(self.gateway) != has(self.service)",
+            "set exactly one of gateway and service",
+            lambda self: (self.gateway is None) != (self.service is None),
+        ),
+        Rule(
+            "!has(self.gateway) || has(self.http) || has(self.grpc)",
             "set http, grpc or both: without hostnames nothing can reach the model",
-            lambda self: self.http is not None or self.grpc is not None,
+            lambda self: self.gateway is None or self.http is not None or self.grpc is not None,
+        ),
+        Rule(
+            "!has(self.service) || (!has(self.http) && !has(self.grpc))",
+            "hostnames belong to a gateway: a Service has the name of the ModelDeployment, remove http and grpc",
+            lambda self: self.service is None or (self.http is None and self.grpc is None),
         ),
         Rule(
             "!has(self.http) || !has(self.grpc) || !self.http.hostnames.exists(one, "
@@ -110,17 +126,49 @@ class ModelDeploymentSpec(SpecModel):
     """How Triton runs. A change makes a new revision."""
     pool: Label = "cpu"
     """The kind of node, by its name in the operator's settings. A change makes a new revision."""
-    replicas: Annotated[StrictInt, Field(ge=1, le=1000)] = 1
-    """Pods of each revision, 1 to 1000: of the one that serves, and of the other one while it is tried or
-    kept warm."""
+    replicas: Annotated[StrictInt, Field(ge=0, le=1000)] = 1
+    """Pods of each revision, 0 to 1000: of the one that serves, and of the other one while it is tried or
+    kept warm. 0 stops serving and keeps everything else; a new revision is tried when there are pods again."""
     traffic: Traffic
-    """Gateway and hostnames."""
+    """Gateway and hostnames, or a Service."""
     # A rollout that is left out is checked like an empty one: it needs guards too.
     rollout: Annotated[Rollout, Field(validate_default=True)] = {}  # type: ignore[assignment]  # noqa: RUF012
-    """How a change moves: steps, guards, deadlines. Required, because a canary needs guards."""
+    """How a change moves: strategy, guards, deadlines. Required, because a rollout needs guards."""
+    revision_history_limit: Annotated[StrictInt, Field(ge=1, le=50)] = 10
+    """How many ModelRevisions are kept, 1 to 50: those one can go back to."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("has(self.rollout)", f"rollout is missing: {GUARDS_NEEDED}", lambda self: self.rollout is not None),
+        Rule(
+            "!has(self.rollout) || !has(self.traffic.service) || self.rollout.strategy in ['BlueGreen', 'Recreate']",
+            "traffic.service switches all requests at once: set rollout.strategy to BlueGreen or Recreate, or use a "
+            "gateway",
+            lambda self: self.traffic.service is None
+            or self.rollout.strategy in (Strategy.BLUE_GREEN, Strategy.RECREATE),
+        ),
+        Rule(
+            "!has(self.rollout) || !has(self.traffic.service) || !has(self.rollout.blueGreen) || "
+            "(!has(self.rollout.blueGreen.preview) && !has(self.rollout.blueGreen.prePromotion))",
+            "preview and prePromotion need a gateway: with traffic.service the candidate is reached by the Service "
+            "that has its name",
+            lambda self: self.traffic.service is None
+            or self.rollout.blue_green is None
+            or (self.rollout.blue_green.preview is None and self.rollout.blue_green.pre_promotion is None),
+        ),
+        Rule(
+            "!has(self.rollout) || !has(self.traffic.service) || !has(self.rollout.guards) || "
+            "self.rollout.guards.all(guard, !has(guard.sli))",
+            "an sli is measured at the gateway: with traffic.service give each guard a query",
+            lambda self: self.traffic.service is None or all(guard.sli is None for guard in self.rollout.guards),
+        ),
+        Rule(
+            "!has(self.rollout) || !has(self.rollout.canary) || self.replicas != 1 || "
+            "!(string(self.rollout.canary.maxSurge) in ['0', '0%'])",
+            "maxSurge 0 with one replica leaves nobody to answer: set maxSurge to 1, or strategy: Recreate",
+            lambda self: self.rollout.canary is None
+            or self.replicas != 1
+            or self.rollout.canary.max_surge not in ("0", "0%"),
+        ),
     )
 
 

@@ -14,6 +14,8 @@ from modelrollout.api.scalars import Label, SemVer
 from modelrollout.api.status import (
     GUARD_LIMIT,
     HISTORY_LIMIT,
+    ArmStatus,
+    CommandRecord,
     GuardStatus,
     Outcome,
     Sentence,
@@ -55,8 +57,16 @@ class RevisionAttempt(StatusModel):
     """When it began."""
     finished_at: Instant | None = None
     """When it ended."""
+    strategy: Word = ""
+    """The strategy by which it moved."""
+    duration: Word = ""
+    """How long it took, like ``12m30s``."""
     guards: Annotated[tuple[GuardStatus, ...], First(GUARD_LIMIT), ListKey("name")] = ()
     """What each guard said last."""
+    arms: Annotated[tuple[ArmStatus, ...], First(2)] = ()
+    """The result of an A/B test, by arm."""
+    commands: Annotated[tuple[CommandRecord, ...], First(HISTORY_LIMIT)] = ()
+    """The commands that people gave during it, newest first."""
 
 
 class ModelRevisionStatus(StatusModel):

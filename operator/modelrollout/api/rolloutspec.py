@@ -1,168 +1,39 @@
-"""How a change moves: the steps, the deadlines and the guards, with the rules that refuse contradictions."""
+"""How a change moves: the strategy, the deadlines and the guards, with the rules that refuse contradictions."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from enum import StrEnum
-from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from modelrollout.api.base import Duration, SpecModel, StrictBool, StrictFloat, StrictInt
+from modelrollout.api.base import Duration, SpecModel, StrictBool
 from modelrollout.api.durations import between
+from modelrollout.api.guard import Guard
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label
+from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Shadow, ShadowEnd, Strategy
 
-LONGEST_LATENCY = 60.0
 GUARDS_NEEDED = (
-    "a canary needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
+    "a rollout needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
 )
-
-
-class Strategy(StrEnum):
-    """How traffic moves to a new revision."""
-
-    CANARY = "Canary"
-
-
-class Sli(StrEnum):
-    """What can be measured of one arm without writing a query."""
-
-    ERROR_RATIO = "error-ratio"
-    REQUEST_RATE = "request-rate"
-    LATENCY_P50 = "latency-p50"
-    LATENCY_P95 = "latency-p95"
-    LATENCY_P99 = "latency-p99"
-
-
-class OnBreach(StrEnum):
-    """What a breach does."""
-
-    ROLLBACK = "Rollback"
-    PAUSE = "Pause"
-    WARN = "Warn"
-
-
-class Step(SpecModel):
-    """One step of a canary."""
-
-    weight: Annotated[StrictInt, Field(ge=1, le=100)]
-    """Percent of the traffic for the candidate, 1 to 100."""
-    hold: Annotated[Duration, between("0s", "168h")] = timedelta(0)
-    """How long the step lasts at least, counted from when the gateway carries it out, 0s to 168h. It ends
-    only when every guard passes."""
-
-
-def _rising(steps: tuple[Step, ...]) -> bool:
-    return all(before.weight < after.weight for before, after in pairwise(steps))
-
-
-class Canary(SpecModel):
-    """The steps of a canary."""
-
-    steps: Annotated[
-        tuple[Step, ...],
-        Field(min_length=1, max_length=20),
-        Rule(
-            "self.map(step, step.weight).isSorted() && "
-            "self.all(step, self.exists_one(other, other.weight == step.weight))",
-            "weights must rise from step to step: put the steps in order and give each a greater weight "
-            "than the one before",
-            _rising,
-        ),
-    ] = (
-        Step(weight=5, hold=timedelta(minutes=2)),
-        Step(weight=25, hold=timedelta(minutes=5)),
-        Step(weight=50, hold=timedelta(minutes=5)),
-    )
-    """1 to 20 steps with rising weights. After the last one the candidate is promoted to 100 percent.
-    Default: 5 percent for 2m, 25 for 5m, 50 for 5m."""
-
-
-class Guard(SpecModel):
-    """A metric condition that is watched while the candidate has traffic, until the bake ends."""
-
-    name: Label
-    """Name of the guard, unique among the guards, for events, status and metrics."""
-    sli: Sli | None = None
-    """A ready-made measure of the candidate's own traffic at the gateway: error-ratio (0 to 1), request-rate
-    (requests per second), latency-p50, latency-p95 or latency-p99 (seconds). Exactly one of sli and query."""
-    query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    """PromQL that answers one number. Placeholders: ``$revision``, ``$stable``, ``$namespace``, ``$name``,
-    ``$window``. Exactly one of sli and query."""
-    max: StrictFloat | None = None
-    """Greatest good value, in the unit of the SLI or query. At least one of max and min."""
-    min: StrictFloat | None = None
-    """Smallest good value, in the unit of the SLI or query. At least one of max and min."""
-    window: Annotated[Duration, between("1s", "1h")] = timedelta(minutes=1)
-    """How far back each evaluation looks, 1s to 1h. In a query it is ``$window``."""
-    min_samples: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
-    """Fewer requests than this in the window are no data, neither pass nor breach. Only with sli. 0 to
-    1000000."""
-    breaches: Annotated[StrictInt, Field(ge=1, le=10)] = 1
-    """How many of the last ``of`` evaluations must be outside the bounds to count as a breach, 1 to 10."""
-    of: Annotated[StrictInt, Field(ge=1, le=10)] = 1
-    """How many of the last evaluations are looked at, 1 to 10."""
-    on_breach: OnBreach = OnBreach.ROLLBACK
-    """Rollback (take the candidate back at once), Pause (hold and wait for approval) or Warn (only tell)."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "has(self.sli) != has(self.query)",
-            "set exactly one of sli and query",
-            lambda self: (self.sli is None) != (self.query is None),
-        ),
-        Rule(
-            "has(self.max) || has(self.min)",
-            "set max, min or both: a guard without a bound can never be breached",
-            lambda self: self.max is not None or self.min is not None,
-        ),
-        Rule(
-            "!has(self.max) || !has(self.min) || self.min <= self.max",
-            "min must not be greater than max: no value could pass",
-            lambda self: self.max is None or self.min is None or self.min <= self.max,
-        ),
-        Rule(
-            "!has(self.query) || !has(self.minSamples) || self.minSamples == 0",
-            "minSamples does something with an sli only: remove it, or count samples in the query",
-            lambda self: self.query is None or self.min_samples == 0,
-        ),
-        Rule(
-            "self.breaches <= self.of",
-            "breaches must not be greater than of: it could never be reached",
-            lambda self: self.breaches <= self.of,
-        ),
-        Rule(
-            "!has(self.sli) || self.sli != 'error-ratio' || ((!has(self.max) || (self.max >= 0.0 && "
-            "self.max < 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
-            "an error-ratio is a share from 0 to 1: write 1 percent as 0.01",
-            lambda self: (
-                self.sli is not Sli.ERROR_RATIO
-                or ((self.max is None or 0 <= self.max < 1) and (self.min is None or 0 <= self.min <= 1))
-            ),
-        ),
-        Rule(
-            "!has(self.sli) || !self.sli.startsWith('latency-') || !has(self.max) || "
-            f"(self.max > 0.0 && self.max <= {LONGEST_LATENCY})",
-            "the max of a latency is in seconds, above 0 and at most 60: write 500 ms as 0.5 (for longer "
-            "ones use a query)",
-            lambda self: (
-                self.sli not in (Sli.LATENCY_P50, Sli.LATENCY_P95, Sli.LATENCY_P99)
-                or self.max is None
-                or 0 < self.max <= LONGEST_LATENCY
-            ),
-        ),
-    )
 
 
 class Rollout(SpecModel):
     """How a change of the model moves through the traffic."""
 
     strategy: Strategy = Strategy.CANARY
-    """How traffic moves to a new revision: Canary."""
-    canary: Canary = Canary()
-    """The steps. Default: 5 percent for 2m, 25 for 5m, 50 for 5m."""
+    """Canary (rising weights), BlueGreen (a switch in one write), Shadow (copied requests first), ABTest (two arms
+    for a time) or Recreate (the old pods go before the new ones come: nobody is answered in between)."""
+    canary: Canary | None = None
+    """Steps and room of a canary. Only with strategy Canary, or Shadow that goes on with one. Default: 5 percent
+    for 2m, 25 for 5m, 50 for 5m."""
+    blue_green: BlueGreen | None = None
+    """What comes before the switch. Only with strategy BlueGreen, or Shadow that goes on with one."""
+    shadow: Shadow | None = None
+    """What is copied, and what follows. Only with strategy Shadow."""
+    ab_test: ABTest | None = None
+    """Arms, their clients and the end of the test. Only with strategy ABTest."""
     bake: Annotated[Duration, between("0s", "168h")] = timedelta(minutes=10)
     """How long guards stay on and the last good revision stays warm after the promotion, 0s to 168h."""
     progress_deadline: Annotated[Duration, between("1s", "24h")] = timedelta(minutes=15)
@@ -192,4 +63,48 @@ class Rollout(SpecModel):
             "unguarded: true contradicts guards: remove one of them",
             lambda self: not self.unguarded or len(self.guards) == 0,
         ),
+        Rule(
+            "!has(self.canary) || self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "
+            "self.shadow.then == 'Canary')",
+            "canary does something with strategy Canary (or Shadow with then: Canary) only: remove it or set that strategy",
+            lambda self: self.canary is None or self._uses(Strategy.CANARY, ShadowEnd.CANARY),
+        ),
+        Rule(
+            "!has(self.blueGreen) || self.strategy == 'BlueGreen' || (self.strategy == 'Shadow' && "
+            "has(self.shadow) && self.shadow.then == 'BlueGreen')",
+            "blueGreen does something with strategy BlueGreen (or Shadow with then: BlueGreen) only: remove it or set "
+            "that strategy",
+            lambda self: self.blue_green is None or self._uses(Strategy.BLUE_GREEN, ShadowEnd.BLUE_GREEN),
+        ),
+        Rule(
+            "!has(self.shadow) || self.strategy == 'Shadow'",
+            "shadow does something with strategy Shadow only: remove it or set that strategy",
+            lambda self: self.shadow is None or self.strategy is Strategy.SHADOW,
+        ),
+        Rule(
+            "!has(self.abTest) || self.strategy == 'ABTest'",
+            "abTest does something with strategy ABTest only: remove it or set that strategy",
+            lambda self: self.ab_test is None or self.strategy is Strategy.AB_TEST,
+        ),
+        Rule(
+            "!has(self.guards) || self.guards.all(guard, !has(guard.fromStep) && !has(guard.toStep)) || "
+            "self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "
+            "self.shadow.then == 'Canary')",
+            "fromStep and toStep of a guard count the steps of a canary: remove them or set strategy: Canary",
+            lambda self: self._uses(Strategy.CANARY, ShadowEnd.CANARY)
+            or all(guard.from_step is None and guard.to_step is None for guard in self.guards),
+        ),
+        Rule(
+            "!has(self.guards) || self.guards.all(guard, !has(guard.fromStep) || guard.fromStep <= "
+            "(has(self.canary) ? size(self.canary.steps) : 3))",
+            "fromStep must not be greater than the number of steps: the guard would never be watched",
+            lambda self: all(
+                guard.from_step is None or guard.from_step <= len((self.canary or Canary()).steps)
+                for guard in self.guards
+            ),
+        ),
     )
+
+    def _uses(self, strategy: Strategy, end: ShadowEnd) -> bool:
+        shadowed = self.strategy is Strategy.SHADOW and self.shadow is not None and self.shadow.then is end
+        return self.strategy is strategy or shadowed

@@ -54,6 +54,7 @@ class Outcome(StrEnum):
     ROLLED_BACK = "RolledBack"
     ABORTED = "Aborted"
     SUPERSEDED = "Superseded"
+    CONCLUDED = "Concluded"
 
 
 class ConditionStatus(StrEnum):
@@ -125,6 +126,38 @@ class GuardStatus(StatusModel):
     """One line that explains the verdict."""
 
 
+class ArmStatus(StatusModel):
+    """What one arm of an A/B test did since the test began."""
+
+    revision: Word
+    """Name of the ModelRevision."""
+    requests: Number = None
+    """Requests that it answered."""
+    error_ratio: Number = None
+    """Share of them that failed, 0 to 1."""
+    latency_p50: Number = None
+    """Median latency in seconds."""
+    latency_p99: Number = None
+    """99th percentile of the latency in seconds."""
+    at: Instant | None = None
+    """When it was measured."""
+
+
+class CommandRecord(StatusModel):
+    """One command that a person gave, and what became of it."""
+
+    command: Word
+    """The verb with its argument, like ``rollback:digits-0a1b2c3d4e``."""
+    by: Word = ""
+    """Who, as the command itself says (kubectl modelrollout does), else the client that wrote the annotation."""
+    at: Instant | None = None
+    """When it was carried out or refused."""
+    accepted: bool = False
+    """Whether it was carried out."""
+    message: Sentence = ""
+    """One line of what it did, or why it was refused."""
+
+
 class RolloutStatus(StatusModel):
     """The attempt that is under way, or the last one."""
 
@@ -134,6 +167,12 @@ class RolloutStatus(StatusModel):
     """The revision on trial."""
     version: Word = ""
     """Version of its model."""
+    strategy: Word = ""
+    """The strategy by which it moves."""
+    fast_track: bool = False
+    """Whether the revision is known good and goes to all traffic in one step after its gates."""
+    instead_of: Word = ""
+    """The desired revision that a commanded rollback goes away from; empty where the spec asks for the attempt."""
     started_at: Instant | None = None
     """When the attempt began."""
     step: int = 0
@@ -146,12 +185,18 @@ class RolloutStatus(StatusModel):
     """Percent of the traffic that the revision on trial gets."""
     step_started_at: Instant | None = None
     """When the gateway was seen to carry out this step; its hold counts from here."""
+    step_ends_at: Instant | None = None
+    """When the hold of this step (or the bake) is over; the step ends then if every guard passes."""
     waiting_since: Instant | None = None
     """Since when the step waits for data or for a person."""
     traffic_started_at: Instant | None = None
     """When the revision on trial got its first weight; its evidence counts from here."""
     approved: bool = False
     """Whether a person let the attempt go on although its guards hold this step."""
+    full: bool = False
+    """Whether a person told the attempt to go to all traffic without its remaining steps."""
+    skip: bool = False
+    """Whether a person told the attempt not to wait for the end of this step."""
     setbacks: int = 0
     """How often the candidate lost its pods and the attempt went back to preparing."""
     reason: Word = ""
@@ -159,11 +204,13 @@ class RolloutStatus(StatusModel):
     message: Sentence = ""
     """One line for why the attempt is where it is."""
     outcome: Outcome | None = None
-    """How it ended: Promoted, RolledBack, Aborted or Superseded. Empty while it is under way."""
+    """How it ended: Promoted, RolledBack, Aborted, Superseded or Concluded (a shadow that just ended). Empty while it is under way."""
     finished_at: Instant | None = None
     """When it ended."""
     guards: Annotated[tuple[GuardStatus, ...], First(GUARD_LIMIT), ListKey("name")] = ()
     """What each guard said last."""
+    arms: Annotated[tuple[ArmStatus, ...], First(2)] = ()
+    """The result of an A/B test so far, by arm."""
 
 
 class HistoryEntry(StatusModel):
@@ -175,6 +222,8 @@ class HistoryEntry(StatusModel):
     """The revision that was tried."""
     version: Word = ""
     """Version of its model."""
+    strategy: Word = ""
+    """The strategy by which it moved."""
     outcome: Outcome
     """How it ended."""
     reason: Word = ""
@@ -212,6 +261,10 @@ class ModelDeploymentStatus(StatusModel):
     """The last attempts, newest first."""
     handled_command: Word | None = None
     """The last value of the annotation modelrollout.io/command that was acted upon."""
+    paused: bool = False
+    """Whether the command pause froze the steps; resume lifts it."""
+    commands: Annotated[tuple[CommandRecord, ...], First(HISTORY_LIMIT)] = ()
+    """The last commands, newest first."""
 
 
 Status = TypeVar("Status", bound=StatusModel)

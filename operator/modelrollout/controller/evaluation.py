@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from modelrollout.api.base import clean
-from modelrollout.api.rolloutspec import Guard
+from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import Failure, judge_guard
 from modelrollout.evidence.promql import QueryError

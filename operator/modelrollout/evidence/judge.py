@@ -9,7 +9,7 @@ from datetime import datetime
 
 from modelrollout.api.base import clean
 from modelrollout.api.durations import format_duration
-from modelrollout.api.rolloutspec import Guard
+from modelrollout.api.guard import Guard
 from modelrollout.api.status import Verdict
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.measure import Reading, Window, read_window

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelrollout.api.rolloutspec import Guard
+from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import compile_query
 from modelrollout.evidence.slis import Indicator, catalog

@@ -12,7 +12,7 @@ import promql_parser
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from modelrollout.api.rolloutspec import Sli
+from modelrollout.api.guard import Sli
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import PLACEHOLDER, fill
 from modelrollout.ports import Series

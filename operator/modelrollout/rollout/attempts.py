@@ -33,7 +33,7 @@ def start(situation: Situation) -> Draft:
         revision=situation.desired,
         version=situation.deployment.spec.model.version,
         started_at=situation.now,
-        steps=len(situation.spec.canary.steps),
+        steps=len(situation.steps),
     )
     state = draft(situation, Phase.PREPARING, f"starting the pods of {situation.desired}")
     version = situation.deployment.spec.model.version
@@ -173,7 +173,7 @@ def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:
     revision, stable = situation.attempt.revision, situation.stable
     if stable is None:
         return _first_deployment(situation, state, slow)
-    first = share(situation.spec.canary.steps[0].weight)
+    first = share(situation.steps[0].weight)
     armed, stepped = situation.layout(stable, revision, ARMED), situation.layout(stable, revision, first)
     if situation.written(stepped):
         if situation.confirmed(stepped) and situation.seen(revision):
@@ -241,7 +241,7 @@ def waiting_for_gateway(situation: Situation, state: Draft, revision: str, slow:
 def begin_step(situation: Situation, step: int, weight: int) -> Draft:
     """The step's weight is in force everywhere: its time starts now."""
     attempt = situation.attempt
-    steps = situation.spec.canary.steps
+    steps = situation.steps
     hold = steps[step - 1].hold
     begun = attempt.model_copy(
         update={

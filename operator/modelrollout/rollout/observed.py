@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from modelrollout.api.status import Verdict
+from modelrollout.rollout.plan import Source
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Route:
     that any of the routes gives a revision, also while they differ, ``lowest`` the lowest, both in parts per million
     whatever unit somebody else wrote. ``token`` names this very state of all routes (uids and generations);
     ``accepted`` says every gateway accepted and resolved this generation; ``rejection`` is the gateway's own sentence
-    when one did not. ``accepted_since`` is when this process first saw ``token`` accepted.
+    when one did not. ``accepted_since`` is when this process first saw ``token`` accepted. ``mirror`` is who gets
+    copies of how many parts per million, ``split`` the arm of an A/B test that matches lead to. ``probed`` False: there
+    is no gateway that could be asked whether it knows a revision (a Service switches by its selector).
     """
 
     backends: tuple[Backend, Backend] | None = None
@@ -54,6 +57,9 @@ class Route:
     accepted: bool = False
     rejection: str | None = None
     accepted_since: datetime | None = None
+    mirror: tuple[str, int] | None = None
+    split: str | None = None
+    probed: bool = True
 
     def weight_of(self, revision: str | None) -> int:
         """Parts per million that reach ``revision`` by the weighted rule."""
@@ -110,13 +116,26 @@ class GuardResult:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One arm of an A/B test since it began. Latencies in seconds; None where it is not known."""
+
+    revision: str
+    requests: float | None = None
+    error_ratio: float | None = None
+    latency_p50: float | None = None
+    latency_p99: float | None = None
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """All guards of one attempt, asked at the same time ``at``; ``started_at`` is when the asking began."""
+    """All guards of one attempt, asked at the same time ``at``; ``source`` is what they were judged by."""
 
     attempt: int
     revision: str
     at: datetime
     results: tuple[GuardResult, ...]
+    source: Source = Source.WEIGHTED
+    arms: tuple[Arm, ...] = ()
 
     def with_verdict(self, verdict: Verdict) -> tuple[GuardResult, ...]:
         """The results that say ``verdict``."""
@@ -131,7 +150,9 @@ class Observed:
     does not parse), ``foreign`` names an object that has our name and is not ours, ``denied`` a missing permission.
     ``settle`` is how long the gateway's proxies may lag behind a confirmed route, ``records`` are the names of all
     ModelRevisions, oldest first. ``silent_since`` is when the routes as they are now were first seen without any
-    word of their gateways; None where there was one.
+    word of their gateways; None where there was one. ``known_good`` are revisions whose last attempt with an end of
+    its own was promoted. ``models`` are Triton's name and the version of the model, by revision. ``claimed`` is the
+    sentence that names an older ModelDeployment with one of our hostnames at our gateway.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -144,6 +165,9 @@ class Observed:
     denied: str | None = None
     settle: timedelta = timedelta(seconds=1)
     records: tuple[str, ...] = ()
+    known_good: frozenset[str] = frozenset()
+    models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    claimed: str | None = None
     silent_since: datetime | None = None
 
     def workload(self, revision: str | None) -> Workload:

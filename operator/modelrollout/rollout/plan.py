@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from modelrollout.api.modelrevision import ModelRevisionStatus
 from modelrollout.api.reasons import EventReason
@@ -24,12 +25,41 @@ class Slot:
     weight: int
 
 
+class Source(StrEnum):
+    """By which requests a candidate is judged."""
+
+    WEIGHTED = "Weighted"
+    """Those that the weighted rule sends it."""
+    MIRROR = "Mirror"
+    """Copies of the users' requests."""
+    PREVIEW = "Preview"
+    """Those pinned to it by the header x-model-revision, or sent to the preview hostnames."""
+    SPLIT = "Split"
+    """Both arms of an A/B test: by weight, by match and by cookie."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A copy of ``weight`` parts per million of the users' requests for ``revision``."""
+
+    revision: str
+    weight: int
+
+
 @dataclass(frozen=True)
 class RoutePlan:
-    """Both slots in order, and the revision whose Service fills an empty one. Weights sum to WHOLE."""
+    """Both slots in order, and the revision whose Service fills an empty one. Weights sum to WHOLE.
+
+    A slot may name a revision with weight 0: it is reached by the pinned header (and preview hostnames) only.
+    ``split`` is the revision that the matches and cookies of an A/B test lead to; clients are kept on their arm.
+    ``preview`` is the revision that the preview hostnames lead to; None is ``stable``.
+    """
 
     slots: tuple[Slot, Slot]
     stable: str
+    mirror: Mirror | None = None
+    split: str | None = None
+    preview: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +75,8 @@ class EvaluationRequest:
     """Guards to evaluate every ``interval``; ``since`` is when the arm got its weight.
 
     ``slot`` is the candidate's place in the route. ``trial`` asks before any weight: only to find queries that can
-    never work and providers that are down.
+    never work and providers that are down. ``source`` says by which requests the candidate is judged, ``guards`` are
+    the names of those to evaluate. With source Split the result has both arms.
     """
 
     attempt: int
@@ -55,6 +86,8 @@ class EvaluationRequest:
     since: datetime
     interval: timedelta
     trial: bool = False
+    source: Source = Source.WEIGHTED
+    guards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Any
 
 from modelrollout.api.base import clean
-from modelrollout.api.modeldeployment import ModelDeployment, Rollout
+from modelrollout.api.modeldeployment import Canary, ModelDeployment, Rollout
 from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, Phase, RolloutStatus
 from modelrollout.rollout.observed import Backend, Observed, Workload
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
@@ -53,6 +54,11 @@ class Situation:
     def spec(self) -> Rollout:
         """The rollout part of the spec."""
         return self.deployment.spec.rollout
+
+    @property
+    def steps(self) -> tuple[Any, ...]:
+        """Bridge."""
+        return tuple(step for step in (self.spec.canary or Canary()).steps if step.weight is not None)
 
     @property
     def replicas(self) -> int:
@@ -111,6 +117,8 @@ class Situation:
         if self.heard_by is None or self.now < self.heard_by:
             return None
         gateway = self.deployment.spec.traffic.gateway
+        if gateway is None:
+            return None
         name = f"{gateway.namespace or self.deployment.metadata.namespace}/{gateway.name}"
         return f"Gateway {name} says nothing of the routes: does it exist, and does its controller run?"
 

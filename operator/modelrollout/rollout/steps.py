@@ -68,7 +68,7 @@ def _due(situation: Situation) -> datetime:
 
 
 def _hold(situation: Situation) -> timedelta:
-    steps = situation.spec.canary.steps
+    steps = situation.steps
     number = min(max(situation.attempt.step, 1), len(steps))
     return steps[number - 1].hold
 
@@ -76,7 +76,7 @@ def _hold(situation: Situation) -> timedelta:
 def _upcoming(situation: Situation) -> tuple[int, int] | None:
     """(number, parts per million) of the next step: the first that weighs more than now; None means promotion."""
     now = share(situation.attempt.weight)
-    for number, entry in enumerate(situation.spec.canary.steps, start=1):
+    for number, entry in enumerate(situation.steps, start=1):
         if share(entry.weight) > now:
             return number, share(entry.weight)
     return None
@@ -172,7 +172,7 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, target: i
         return replace(state, message=f"{_step_message(situation)}; held: {attempt.revision} has {short}")
     if attempt.approved:
         return None
-    last = situation.spec.canary.steps[-1].weight
+    last = situation.steps[-1].weight
     if attempt.weight > last:
         # Edited meanwhile to less than users have already: whoever wants less does not want the rest.
         return _await_approval(situation, state, "StepsLowered", f"the last step is {last} % now, less than it has")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import promql_parser as promql
 
-from modelrollout.api.rolloutspec import Guard
+from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import judge_guard
 from modelrollout.evidence.queries import guard_queries

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from modelrollout.api.rolloutspec import Guard, Sli
+from modelrollout.api.guard import Guard, Sli
 from modelrollout.api.status import Verdict
 from modelrollout.controller.evaluation import AT_ONCE, evaluate
 from modelrollout.ports import Answer, InvalidQueryError, Series, TransientError

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from modelrollout.api.rolloutspec import Guard, Sli
+from modelrollout.api.guard import Guard, Sli
 from modelrollout.api.status import Verdict
 from modelrollout.evidence.judge import Failure, judge_guard, threshold
 from modelrollout.evidence.queries import Query, guard_queries

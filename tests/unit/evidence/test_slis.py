@@ -7,7 +7,7 @@ from importlib.resources import files
 import promql_parser as promql
 import pytest
 
-from modelrollout.api.rolloutspec import Sli
+from modelrollout.api.guard import Sli
 from modelrollout.evidence.slis import CatalogError, Kind, catalog, read
 from modelrollout.ports import Series
 from modelrollout.settings import GatewayProfile
