@@ -63,7 +63,7 @@ class Guard(SpecModel):
     from_step: Annotated[StrictInt, Field(ge=1, le=20)] | None = None
     """The step of the canary from which on this guard is watched, counted from 1. Default: from the first."""
     to_step: Annotated[StrictInt, Field(ge=1, le=20)] | None = None
-    """The last step of the canary in which this guard is watched. Default: until the bake ends."""
+    """The last step of the canary in which this guard is watched, counted from 1. Default: until the bake ends."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

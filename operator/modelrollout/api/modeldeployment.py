@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel, StrictInt
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.guard import Guard, OnBreach, Sli
+from modelrollout.api.hosts import Hosts, apart, different, meet, names_of
 from modelrollout.api.rolloutspec import GUARDS_NEEDED, Rollout
-from modelrollout.api.rules import ListKey, Rule
+from modelrollout.api.rules import Rule
 from modelrollout.api.scalars import NAME_RULE, Label, ObjectName
 from modelrollout.api.status import ModelDeploymentStatus, status_from
-from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Hosts, Shadow, Step, Strategy
+from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Shadow, Step, Strategy
 from modelrollout.api.workload import EnvVar, Model, Resources, Runtime, SecretReference, Source
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 HASH_LENGTH = 10
+_PREVIEW_HTTP = "self.rollout.blueGreen.preview.http"
+_PREVIEW_GRPC = "self.rollout.blueGreen.preview.grpc"
 
 
 class GatewayReference(SpecModel):
@@ -57,15 +60,6 @@ class GatewayReference(SpecModel):
     """Name of the Gateway."""
     namespace: Label | None = None
     """Namespace of the Gateway. Default: that of the ModelDeployment."""
-
-
-def _meet(one: str, other: str) -> bool:
-    """Whether two hostnames, each perhaps with a wildcard, can mean the same host."""
-    return (
-        one == other
-        or (one.startswith("*.") and other.endswith(one[1:]))
-        or (other.startswith("*.") and one.endswith(other[1:]))
-    )
 
 
 class ServiceTraffic(SpecModel):
@@ -102,17 +96,10 @@ class Traffic(SpecModel):
             lambda self: self.service is None or (self.http is None and self.grpc is None),
         ),
         Rule(
-            "!has(self.http) || !has(self.grpc) || !self.http.hostnames.exists(one, "
-            "self.grpc.hostnames.exists(other, one == other || (one.startsWith('*.') && "
-            "other.endsWith(one.substring(1))) || (other.startsWith('*.') && "
-            "one.endsWith(other.substring(1)))))",
+            apart("self.http", "self.grpc"),
             "http and grpc must not share a hostname (wildcards included): gateways refuse it; give grpc a "
             "name of its own",
-            lambda self: (
-                self.http is None
-                or self.grpc is None
-                or not any(_meet(one, other) for one in self.http.hostnames for other in self.grpc.hostnames)
-            ),
+            lambda self: not meet(names_of(self.http), names_of(self.grpc)),
         ),
     )
 
@@ -143,17 +130,20 @@ class ModelDeploymentSpec(SpecModel):
             "!has(self.rollout) || !has(self.traffic.service) || self.rollout.strategy in ['BlueGreen', 'Recreate']",
             "traffic.service switches all requests at once: set rollout.strategy to BlueGreen or Recreate, or use a "
             "gateway",
-            lambda self: self.traffic.service is None
-            or self.rollout.strategy in (Strategy.BLUE_GREEN, Strategy.RECREATE),
+            lambda self: (
+                self.traffic.service is None or self.rollout.strategy in (Strategy.BLUE_GREEN, Strategy.RECREATE)
+            ),
         ),
         Rule(
             "!has(self.rollout) || !has(self.traffic.service) || !has(self.rollout.blueGreen) || "
             "(!has(self.rollout.blueGreen.preview) && !has(self.rollout.blueGreen.prePromotion))",
             "preview and prePromotion need a gateway: with traffic.service the candidate is reached by the Service "
             "that has its name",
-            lambda self: self.traffic.service is None
-            or self.rollout.blue_green is None
-            or (self.rollout.blue_green.preview is None and self.rollout.blue_green.pre_promotion is None),
+            lambda self: (
+                self.traffic.service is None
+                or self.rollout.blue_green is None
+                or (self.rollout.blue_green.preview is None and self.rollout.blue_green.pre_promotion is None)
+            ),
         ),
         Rule(
             "!has(self.rollout) || !has(self.traffic.service) || !has(self.rollout.guards) || "
@@ -165,11 +155,33 @@ class ModelDeploymentSpec(SpecModel):
             "!has(self.rollout) || !has(self.rollout.canary) || self.replicas != 1 || "
             "!(string(self.rollout.canary.maxSurge) in ['0', '0%'])",
             "maxSurge 0 with one replica leaves nobody to answer: set maxSurge to 1, or strategy: Recreate",
-            lambda self: self.rollout.canary is None
-            or self.replicas != 1
-            or self.rollout.canary.max_surge not in ("0", "0%"),
+            lambda self: (
+                self.rollout.canary is None or self.replicas != 1 or self.rollout.canary.max_surge not in ("0", "0%")
+            ),
+        ),
+        Rule(
+            "!has(self.rollout) || !has(self.rollout.blueGreen) || !has(self.rollout.blueGreen.preview) || "
+            f"({different(_PREVIEW_HTTP, 'self.traffic.http')} && {different(_PREVIEW_GRPC, 'self.traffic.grpc')} && "
+            f"{apart(_PREVIEW_HTTP, 'self.traffic.grpc')} && {apart(_PREVIEW_GRPC, 'self.traffic.http')})",
+            "the preview needs hostnames of its own: none of spec.traffic, and none that a wildcard of the other "
+            "protocol covers",
+            lambda self: self._preview_is_apart(),
         ),
     )
+
+    def _preview_is_apart(self) -> bool:
+        preview = self.rollout.blue_green.preview if self.rollout.blue_green is not None else None
+        if preview is None:
+            return True
+        preview_http, preview_grpc = names_of(preview.http), names_of(preview.grpc)
+        http, grpc = names_of(self.traffic.http), names_of(self.traffic.grpc)
+        return (
+            not {*preview_http} & {*http}
+            and not {*preview_grpc} & {*grpc}
+            # A wildcard of the same protocol is fine: the more specific name wins.
+            and not meet(preview_http, grpc)
+            and not meet(preview_grpc, http)
+        )
 
 
 class Metadata(StatusModel):

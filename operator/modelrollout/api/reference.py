@@ -104,7 +104,7 @@ def _type(field: Schema) -> str:
         case "string" if field.get("format") == "date-time":
             return "time"
         case None:
-            return "quantity"
+            return "integer or string"
         case known:
             return str(known)
 

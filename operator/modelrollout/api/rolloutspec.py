@@ -12,11 +12,12 @@ from modelrollout.api.durations import between
 from modelrollout.api.guard import Guard
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label
-from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Shadow, ShadowEnd, Strategy
+from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Decider, Shadow, ShadowEnd, Strategy
 
 GUARDS_NEEDED = (
     "a rollout needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
 )
+_STEPS = f"(has(self.canary) ? size(self.canary.steps) : {len(Canary().steps)})"
 
 
 class Rollout(SpecModel):
@@ -66,24 +67,27 @@ class Rollout(SpecModel):
         Rule(
             "!has(self.canary) || self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "
             "self.shadow.then == 'Canary')",
-            "canary does something with strategy Canary (or Shadow with then: Canary) only: remove it or set that strategy",
+            "canary does something with strategy Canary (or Shadow with then: Canary) only: set that strategy, or "
+            "remove it (canary: null where an earlier apply left it)",
             lambda self: self.canary is None or self._uses(Strategy.CANARY, ShadowEnd.CANARY),
         ),
         Rule(
             "!has(self.blueGreen) || self.strategy == 'BlueGreen' || (self.strategy == 'Shadow' && "
             "has(self.shadow) && self.shadow.then == 'BlueGreen')",
-            "blueGreen does something with strategy BlueGreen (or Shadow with then: BlueGreen) only: remove it or set "
-            "that strategy",
+            "blueGreen does something with strategy BlueGreen (or Shadow with then: BlueGreen) only: set that "
+            "strategy, or remove it (blueGreen: null where an earlier apply left it)",
             lambda self: self.blue_green is None or self._uses(Strategy.BLUE_GREEN, ShadowEnd.BLUE_GREEN),
         ),
         Rule(
             "!has(self.shadow) || self.strategy == 'Shadow'",
-            "shadow does something with strategy Shadow only: remove it or set that strategy",
+            "shadow does something with strategy Shadow only: set that strategy, or remove it (shadow: null where an "
+            "earlier apply left it)",
             lambda self: self.shadow is None or self.strategy is Strategy.SHADOW,
         ),
         Rule(
             "!has(self.abTest) || self.strategy == 'ABTest'",
-            "abTest does something with strategy ABTest only: remove it or set that strategy",
+            "abTest does something with strategy ABTest only: set that strategy, or remove it (abTest: null where an "
+            "earlier apply left it)",
             lambda self: self.ab_test is None or self.strategy is Strategy.AB_TEST,
         ),
         Rule(
@@ -91,20 +95,31 @@ class Rollout(SpecModel):
             "self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "
             "self.shadow.then == 'Canary')",
             "fromStep and toStep of a guard count the steps of a canary: remove them or set strategy: Canary",
-            lambda self: self._uses(Strategy.CANARY, ShadowEnd.CANARY)
-            or all(guard.from_step is None and guard.to_step is None for guard in self.guards),
+            lambda self: (
+                self._uses(Strategy.CANARY, ShadowEnd.CANARY)
+                or all(guard.from_step is None and guard.to_step is None for guard in self.guards)
+            ),
         ),
         Rule(
-            "!has(self.guards) || self.guards.all(guard, !has(guard.fromStep) || guard.fromStep <= "
-            "(has(self.canary) ? size(self.canary.steps) : 3))",
+            f"!has(self.guards) || self.guards.all(guard, !has(guard.fromStep) || guard.fromStep <= {_STEPS})",
             "fromStep must not be greater than the number of steps: the guard would never be watched",
-            lambda self: all(
-                guard.from_step is None or guard.from_step <= len((self.canary or Canary()).steps)
-                for guard in self.guards
-            ),
+            lambda self: all((guard.from_step or 0) <= self._steps() for guard in self.guards),
+        ),
+        Rule(
+            f"!has(self.guards) || self.guards.all(guard, !has(guard.toStep) || guard.toStep <= {_STEPS})",
+            "toStep must not be greater than the number of steps: leave it out to watch until the bake ends",
+            lambda self: all((guard.to_step or 0) <= self._steps() for guard in self.guards),
+        ),
+        Rule(
+            "!self.unguarded || !has(self.abTest) || self.abTest.decide != 'Guards'",
+            "decide: Guards needs guards: set at least one, or decide: Approval",
+            lambda self: not self.unguarded or self.ab_test is None or self.ab_test.decide is not Decider.GUARDS,
         ),
     )
 
     def _uses(self, strategy: Strategy, end: ShadowEnd) -> bool:
         shadowed = self.strategy is Strategy.SHADOW and self.shadow is not None and self.shadow.then is end
         return self.strategy is strategy or shadowed
+
+    def _steps(self) -> int:
+        return len((self.canary or Canary()).steps)

@@ -183,6 +183,8 @@ class RolloutStatus(StatusModel):
     """The step as people read it, like ``2/5``."""
     weight: float = 0.0
     """Percent of the traffic that the revision on trial gets."""
+    ramp: float = 0.0
+    """Percent of the traffic that it gets already on the way to the next step, where traffic waits for pods; else 0."""
     step_started_at: Instant | None = None
     """When the gateway was seen to carry out this step; its hold counts from here."""
     step_ends_at: Instant | None = None
@@ -204,7 +206,8 @@ class RolloutStatus(StatusModel):
     message: Sentence = ""
     """One line for why the attempt is where it is."""
     outcome: Outcome | None = None
-    """How it ended: Promoted, RolledBack, Aborted, Superseded or Concluded (a shadow that just ended). Empty while it is under way."""
+    """How it ended: Promoted, RolledBack, Aborted, Superseded or Concluded (a shadow that just ended). Empty while
+    it is under way."""
     finished_at: Instant | None = None
     """When it ended."""
     guards: Annotated[tuple[GuardStatus, ...], First(GUARD_LIMIT), ListKey("name")] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -12,8 +13,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from modelrollout.api.base import Duration, SpecModel, StrictBool, StrictFloat, StrictInt
 from modelrollout.api.durations import between
-from modelrollout.api.rules import ListKey, Rule, matches
-from modelrollout.api.scalars import Hostname
+from modelrollout.api.hosts import Hosts, apart, meet, names_of
+from modelrollout.api.rules import Rule, matches
+
+LEAST_PERCENT = 0.001
+Percent = Annotated[StrictFloat, Field(ge=LEAST_PERCENT, le=100)]
 
 
 class Strategy(StrEnum):
@@ -26,13 +30,6 @@ class Strategy(StrEnum):
     RECREATE = "Recreate"
 
 
-class Hosts(SpecModel):
-    """The names under which one protocol is served."""
-
-    hostnames: Annotated[tuple[Hostname, ...], Field(min_length=1, max_length=16), ListKey()]
-    """1 to 16 lower-case DNS names, like ``digits.example.com`` or ``*.digits.example.com``."""
-
-
 class Pause(SpecModel):
     """Wait for the command promote."""
 
@@ -40,7 +37,7 @@ class Pause(SpecModel):
 class Step(SpecModel):
     """One step of a canary: a weight, a number of pods, or a wait for a person."""
 
-    weight: Annotated[StrictFloat, Field(ge=0.001, le=100)] | None = None
+    weight: Percent | None = None
     """Percent of the traffic for the candidate, 0.001 to 100, fractions too. Exactly one of weight, replicas and
     pause."""
     replicas: Annotated[StrictInt, Field(ge=1, le=1000)] | None = None
@@ -71,14 +68,16 @@ def _rising(steps: tuple[Step, ...]) -> bool:
     return all(before < after for before, after in pairwise(weights))
 
 
+_SURGE = "^(0|[1-9][0-9]{0,3}|0%|[1-9][0-9]?%|100%)$"
+
 MaxSurge = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if isinstance(value, int) and not isinstance(value, bool) else value),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 8}),
     Rule(
-        "string(self).matches('^([0-9]{1,4}|100%|[0-9]{1,2}%)$')",
-        "must be a number of pods like 1, or a percentage from 0% to 100%",
-        matches("^([0-9]{1,4}|100%|[0-9]{1,2}%)$", "").holds,
+        f"string(self).matches('{_SURGE}')",
+        "must be a number of pods from 0 to 9999, or a percentage from 0% to 100%, without leading zeros",
+        re.compile(_SURGE).fullmatch,
     ),
 ]
 
@@ -96,6 +95,11 @@ class Canary(SpecModel):
             "weights must rise from step to step: put the steps in order and give each a greater weight "
             "than the one before",
             _rising,
+        ),
+        Rule(
+            "self.exists(step, has(step.weight))",
+            "a canary needs a step with a weight: add one, or set strategy: BlueGreen to switch all at once",
+            lambda steps: any(step.weight is not None for step in steps),
         ),
     ] = (
         Step(weight=5, hold=timedelta(minutes=2)),
@@ -120,15 +124,20 @@ class PreviewHosts(SpecModel):
     """Names under which only the candidate is reached (the stable revision while there is none)."""
 
     http: Hosts | None = None
-    """Names for REST, different from those of spec.traffic."""
+    """Names for REST, different from those of spec.traffic and of grpc. At least one of http and grpc."""
     grpc: Hosts | None = None
-    """Names for gRPC, different from those of spec.traffic."""
+    """Names for gRPC, different from those of spec.traffic and of http. At least one of http and grpc."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "has(self.http) || has(self.grpc)",
             "set http, grpc or both: a preview without hostnames reaches nothing",
             lambda self: self.http is not None or self.grpc is not None,
+        ),
+        Rule(
+            apart("self.http", "self.grpc"),
+            "http and grpc of a preview must not share a hostname (wildcards included): give grpc a name of its own",
+            lambda self: not meet(names_of(self.http), names_of(self.grpc)),
         ),
     )
 
@@ -146,7 +155,7 @@ class PrePromotion(SpecModel):
     source: PrePromotionSource = PrePromotionSource.MIRROR
     """Mirror: a share of the users' requests is copied to the candidate, its answers are thrown away. Preview: the
     requests that testers or a job send with the header x-model-revision."""
-    percent: Annotated[StrictFloat, Field(ge=0.001, le=100)] | None = None
+    percent: Percent | None = None
     """Percent of the users' requests that are copied, 0.001 to 100. Only with Mirror. Default: 10."""
     hold: Annotated[Duration, between("0s", "168h")] = timedelta(minutes=2)
     """How long at least, 0s to 168h. It ends only when every guard passes."""
@@ -183,13 +192,26 @@ class ShadowEnd(StrEnum):
 class Shadow(SpecModel):
     """A share of the requests is copied to the candidate; no user sees its answers."""
 
-    percent: Annotated[StrictFloat, Field(ge=0.001, le=100)] = 10
-    """Percent of the users' requests that are copied, 0.001 to 100."""
+    percent: Percent = 10
+    """Percent of the users' requests that are copied, 0.001 to 100, fractions too."""
     hold: Annotated[Duration, between("0s", "168h")] = timedelta(minutes=10)
     """How long at least, 0s to 168h. It ends only when every guard passes."""
     then: ShadowEnd = ShadowEnd.APPROVAL
     """Approval (wait for the command promote, then switch), Canary (the steps of rollout.canary), BlueGreen (as
     rollout.blueGreen says) or End (the candidate goes, the stable revision stays)."""
+
+
+MatchValue = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    matches("^[A-Za-z0-9._~@+:/-]+$", "must hold only letters, digits and . _ ~ @ + : / -"),
+]
+
+CookieName = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    matches("^[A-Za-z0-9_-]+$", "must be a cookie name: letters, digits, dashes and underscores"),
+]
 
 
 class HeaderMatch(SpecModel):
@@ -198,15 +220,20 @@ class HeaderMatch(SpecModel):
     name: Annotated[
         str,
         Field(min_length=1, max_length=64),
-        matches("^[A-Za-z0-9-]+$", "must be a header name: letters, digits and dashes"),
+        matches("^[A-Za-z0-9-]+$", "must be a header name: letters, digits and dashes (gateways drop underscores)"),
     ]
-    """Name of the header or cookie."""
-    value: Annotated[
-        str,
-        Field(min_length=1, max_length=128),
-        matches("^[A-Za-z0-9._~@+:/-]+$", "must hold only letters, digits and . _ ~ @ + : / -"),
-    ]
-    """Its exact value."""
+    """Name of the header, 1 to 64 characters, in whatever case."""
+    value: MatchValue
+    """Its exact value, 1 to 128 characters."""
+
+
+class CookieMatch(SpecModel):
+    """A cookie that must have exactly this value."""
+
+    name: CookieName
+    """Name of the cookie, 1 to 64 characters."""
+    value: MatchValue
+    """Its exact value, 1 to 128 characters."""
 
 
 class ArmMatch(SpecModel):
@@ -214,7 +241,7 @@ class ArmMatch(SpecModel):
 
     header: HeaderMatch | None = None
     """A request header. Exactly one of header and cookie."""
-    cookie: HeaderMatch | None = None
+    cookie: CookieMatch | None = None
     """A cookie. Exactly one of header and cookie."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -225,7 +252,7 @@ class ArmMatch(SpecModel):
         ),
         Rule(
             "!has(self.header) || self.header.name.lowerAscii() != 'x-model-revision'",
-            "x-model-revision is the operator's own header: it reaches each revision by name already",
+            "x-model-revision is the operator's own header and leads to the revision that it names: use another one",
             lambda self: self.header is None or self.header.name.lower() != "x-model-revision",
         ),
     )
@@ -242,30 +269,36 @@ class ABTest(SpecModel):
     """Two arms beside each other, each client on one of them."""
 
     weight: Annotated[StrictFloat, Field(ge=0, le=99.9)] = 50
-    """Percent of the clients without a rule that get the candidate, 0 to 99.9."""
+    """Percent of the clients without a match that get the candidate: 0, or 0.001 to 99.9."""
     match: Annotated[tuple[ArmMatch, ...], Field(max_length=6)] = ()
-    """Requests that always get the candidate. At most 6."""
-    sticky_cookie: Annotated[
-        str,
-        Field(min_length=1, max_length=64),
-        matches("^[A-Za-z0-9-]+$", "must be a cookie name: letters, digits and dashes"),
-    ] = "model-revision"
-    """Name of the cookie that keeps a client on its arm. Clients without cookies send the header x-model-revision
-    of their first answer again."""
+    """Requests that always get the candidate: those that fit one of these. At most 6."""
+    sticky_cookie: CookieName = "model-revision"
+    """Name of the cookie that keeps a client on its arm, set by the gateway. Clients without cookies send the header
+    x-model-revision of their first answer again."""
     sticky_for: Annotated[Duration, between("1s", "8760h")] = timedelta(hours=24)
-    """How long a client keeps its arm after its last first answer, 1s to 8760h."""
+    """How long a client keeps its arm, counted from its first answer, 1s to 8760h."""
     hold: Annotated[Duration, between("0s", "8760h")] = timedelta(hours=24)
     """How long the test lasts at least, 0s to 8760h."""
     samples: Annotated[StrictInt, Field(ge=1, le=1_000_000_000)] | None = None
-    """How many requests each arm must have answered besides. Default: the time alone."""
+    """How many requests each arm must have answered besides, 1 to 1000000000. Default: the time alone."""
     decide: Decider = Decider.APPROVAL
     """Who decides at the end: Approval (a person, by the command promote or abort) or Guards (promoted when all of
-    them pass)."""
+    rollout.guards pass)."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "self.weight > 0.0 || (has(self.match) && size(self.match) > 0)",
             "with weight 0 nobody gets the candidate: give a weight or a match",
             lambda self: self.weight > 0 or len(self.match) > 0,
+        ),
+        Rule(
+            "self.weight == 0.0 || self.weight >= 0.001",
+            "weight must be 0 or at least 0.001 percent: a gateway can split no finer",
+            lambda self: self.weight == 0 or self.weight >= LEAST_PERCENT,
+        ),
+        Rule(
+            "!has(self.match) || self.match.all(arm, !has(arm.cookie) || arm.cookie.name != self.stickyCookie)",
+            "stickyCookie is the gateway's own: match a cookie with another name, or rename stickyCookie",
+            lambda self: all(arm.cookie is None or arm.cookie.name != self.sticky_cookie for arm in self.match),
         ),
     )

@@ -85,6 +85,8 @@ def _flatten(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _without_empty(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
     if not isinstance(value, dict):
         return value
     kept = {key: _without_empty(item) for key, item in value.items()}
