@@ -67,12 +67,11 @@ def test_the_good_spec_is_accepted_and_gets_its_defaults(api: ApiServer, namespa
     spec = answer.body["spec"]
     assert spec["replicas"] == 1
     assert spec["pool"] == "cpu"
+    assert spec["revisionHistoryLimit"] == 10
     rollout = spec["rollout"]
-    assert [(step["weight"], step["hold"]) for step in rollout["canary"]["steps"]] == [
-        (5, "2m"),
-        (25, "5m"),
-        (50, "5m"),
-    ]
+    assert rollout["strategy"] == "Canary"
+    # A block that the API server wrote by itself would stand in the way of the next strategy.
+    assert not {"canary", "blueGreen", "shadow", "abTest"} & set(rollout)
     assert (rollout["bake"], rollout["progressDeadline"], rollout["evaluationInterval"]) == ("10m", "15m", "10s")
     guard = rollout["guards"][0]
     assert (guard["window"], guard["breaches"], guard["of"], guard["onBreach"]) == ("1m", 1, 1, "Rollback")
@@ -166,7 +165,7 @@ class TestKubectl:
         ("field", "words"),
         [
             ("mdep", "Serves a model on Triton behind a gateway"),
-            ("mdep.spec.rollout", "How a change moves: steps, guards, deadlines"),
+            ("mdep.spec.rollout", "How a change moves: strategy, guards, deadlines"),
             ("mdep.spec.rollout.evaluationInterval", "Time between two evaluations of the guards"),
             ("mdep.spec.rollout.guards.onBreach", "Rollback (take the candidate back at once)"),
             ("mdep.spec.model.source.uri", "pvc://<claim>/<path>"),
@@ -230,7 +229,20 @@ class TestKubectl:
     def test_get_revisions_shows_how_they_did(self, api: ApiServer, namespace: str) -> None:
         api.request("POST", revisions(namespace), revision())
         path = f"{revisions(namespace)}/digits-0123456789/status"
-        api.request("PATCH", path, {"status": {"outcome": "RolledBack", "slot": 1}}, MERGE)
+        attempts = [{"attempt": 3, "duration": "12m30s"}, {"attempt": 2, "duration": "1h"}]
+        status = {"outcome": "RolledBack", "slot": 1, "attempts": attempts}
+        api.request("PATCH", path, {"status": status}, MERGE)
         head, row = api.kubectl("get", "mrev", "-n", namespace).splitlines()
-        assert head.split() == ["NAME", "DEPLOYMENT", "VERSION", "OUTCOME", "SLOT", "AGE"]
-        assert row.split()[1:5] == ["digits", "1.4.0", "RolledBack", "1"]
+        assert head.split() == ["NAME", "DEPLOYMENT", "VERSION", "OUTCOME", "DURATION", "AGE"]
+        assert row.split()[1:5] == ["digits", "1.4.0", "RolledBack", "12m30s"]
+
+    def test_a_revision_that_was_never_tried_is_shown(self, api: ApiServer, namespace: str) -> None:
+        api.request("POST", revisions(namespace), revision())
+        _, row = api.kubectl("get", "mrev", "-n", namespace).splitlines()
+        assert row.split()[:3] == ["digits-0123456789", "digits", "1.4.0"]
+
+    def test_wide_shows_the_strategy(self, api: ApiServer, namespace: str) -> None:
+        post(api, namespace, merged(good(), {"spec": {"rollout": {"strategy": "BlueGreen"}}}))
+        head, row = api.kubectl("get", "mdep", "-n", namespace, "-o", "wide").splitlines()
+        assert {"VERSION", "STRATEGY", "MESSAGE"} <= set(head.split())
+        assert "BlueGreen" in row

@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from modelrollout.api.annotations import command_writer
 from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel, StrictInt
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.guard import Guard, OnBreach, Sli
@@ -195,6 +196,15 @@ class Metadata(StatusModel):
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     deletion_timestamp: str | None = None
+    commanded_by: str = ""
+    """The client that wrote the command annotation: from managedFields, or as the cache keeps it of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_writer(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "managedFields" in raw:
+            return {**raw, "commandedBy": command_writer(raw)}
+        return raw
 
 
 class ModelDeployment(ApiModel):

@@ -16,8 +16,15 @@ from modelrollout.api.durations import between
 from modelrollout.api.hosts import Hosts, apart, meet, names_of
 from modelrollout.api.rules import Rule, matches
 
-LEAST_PERCENT = 0.001
-Percent = Annotated[StrictFloat, Field(ge=LEAST_PERCENT, le=100)]
+# No minimum in the schema: for an integer the API server cuts the fraction off 0.001, and would take 0.
+Percent = Annotated[
+    StrictFloat,
+    Rule(
+        "self >= 0.001 && self <= 100.0",
+        "must be a percentage from 0.001 to 100",
+        lambda value: 0.001 <= value <= 100,
+    ),
+]
 
 
 class Strategy(StrEnum):
@@ -179,6 +186,14 @@ class BlueGreen(SpecModel):
     approval: StrictBool = False
     """True waits for the command promote before the switch."""
 
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.preview) || has(self.prePromotion) || self.approval",
+            "a preview leads to the candidate before the switch only: give it time by prePromotion or approval: true",
+            lambda self: self.preview is None or self.pre_promotion is not None or self.approval,
+        ),
+    )
+
 
 class ShadowEnd(StrEnum):
     """What follows a shadow."""
@@ -268,7 +283,14 @@ class Decider(StrEnum):
 class ABTest(SpecModel):
     """Two arms beside each other, each client on one of them."""
 
-    weight: Annotated[StrictFloat, Field(ge=0, le=99.9)] = 50
+    weight: Annotated[
+        StrictFloat,
+        Rule(
+            "self == 0.0 || (self >= 0.001 && self <= 99.9)",
+            "must be 0, or a percentage from 0.001 to 99.9",
+            lambda value: value == 0 or 0.001 <= value <= 99.9,
+        ),
+    ] = 50
     """Percent of the clients without a match that get the candidate: 0, or 0.001 to 99.9."""
     match: Annotated[tuple[ArmMatch, ...], Field(max_length=6)] = ()
     """Requests that always get the candidate: those that fit one of these. At most 6."""
@@ -290,11 +312,6 @@ class ABTest(SpecModel):
             "self.weight > 0.0 || (has(self.match) && size(self.match) > 0)",
             "with weight 0 nobody gets the candidate: give a weight or a match",
             lambda self: self.weight > 0 or len(self.match) > 0,
-        ),
-        Rule(
-            "self.weight == 0.0 || self.weight >= 0.001",
-            "weight must be 0 or at least 0.001 percent: a gateway can split no finer",
-            lambda self: self.weight == 0 or self.weight >= LEAST_PERCENT,
         ),
         Rule(
             "!has(self.match) || self.match.all(arm, !has(arm.cookie) || arm.cookie.name != self.stickyCookie)",
