@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from modelrollout.api.modeldeployment import InvalidSpec, parse_modeldeployment
 from modelrollout.api.guard import Guard, Sli
+from modelrollout.api.modeldeployment import InvalidSpec, parse_modeldeployment
 from modelrollout.api.status import (
+    ArmStatus,
+    CommandRecord,
     Condition,
     ConditionStatus,
     GuardStatus,
@@ -24,6 +30,11 @@ from modelrollout.api.status import (
 from tests.badspecs import Manifest, good, merged
 from tests.component.apiserver import MERGE, ApiServer
 from tests.component.test_crds import deployments, post
+
+
+def ab_test(**block: Any) -> Manifest:
+    return {"rollout": {"strategy": "ABTest", "abTest": block}}
+
 
 FIELDS: dict[str, Any] = {
     "version": lambda value: {"model": {"version": value}},
@@ -42,6 +53,19 @@ FIELDS: dict[str, Any] = {
     "resource": lambda value: {"runtime": {"resources": {"limits": {value: 1}}}},
     "amount": lambda value: {"runtime": {"resources": {"limits": {"memory": value}}}},
     "request": lambda value: {"runtime": {"resources": {"requests": {"cpu": value}, "limits": {"cpu": "1100m"}}}},
+    "surge": lambda value: {"rollout": {"canary": {"maxSurge": value}}},
+    "header": lambda value: ab_test(match=[{"header": {"name": value, "value": "b"}}]),
+    "header value": lambda value: ab_test(match=[{"header": {"name": "x-group", "value": value}}]),
+    "cookie": lambda value: ab_test(match=[{"cookie": {"name": value, "value": "b"}}]),
+    "cookie value": lambda value: ab_test(match=[{"cookie": {"name": "group", "value": value}}]),
+    "sticky cookie": lambda value: ab_test(stickyCookie=value),
+    "sticky for": lambda value: ab_test(stickyFor=value),
+    "preview": lambda value: {
+        "rollout": {
+            "strategy": "BlueGreen",
+            "blueGreen": {"approval": True, "preview": {"http": {"hostnames": [value]}}},
+        }
+    },
     "pool": lambda value: {"pool": value},
     "gateway": lambda value: {"traffic": {"gateway": {"name": value}}},
     "hostname": lambda value: {"traffic": {"http": {"hostnames": [value]}}},
@@ -77,6 +101,14 @@ GOOD = {
     "resource": ("nvidia.com/gpu", "hugepages-2Mi", "cpu"),
     "amount": ("500m", "1.5Gi", "1e3", "7"),
     "request": ("500m", "1100m", "1.1", "1101m", "11e2"),
+    "surge": ("0", "1", "9999", "0%", "25%", "100%"),
+    "header": ("x-group", "X-Model-Revision", "a" * 64),
+    "header value": ("b", "a.b~c@d", "x" * 128),
+    "cookie": ("group", "my_group-1", "model-revision"),
+    "cookie value": ("b", "a:b/c+d"),
+    "sticky cookie": ("group", "my_group-1", "x" * 64),
+    "sticky for": ("24h", "8760h", "1s", "999ms"),
+    "preview": ("preview.example.com", "digits.example.com", "*.example.com"),
     "pool": LABELS,
     "gateway": NAMES,
     "hostname": (*NAMES, "*.example.com", "10.0.0.1"),
@@ -120,7 +152,7 @@ def operator_takes(manifest: Manifest) -> bool:
 
 
 def test_on_any_text(api: ApiServer) -> None:
-    @settings(max_examples=400, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
     @given(cases())
     @example(("version", "1.2.3\n"))
     @example(("bake", "\u0665m"))
@@ -132,6 +164,130 @@ def test_on_any_text(api: ApiServer) -> None:
         assert (answer.code == 201) == operator_takes(manifest), answer.message
 
     agree()
+
+
+def chosen(values: Sequence[Any]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(values)
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Manifest]:
+    """An object with any of these fields."""
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+PERCENTS = chosen((*(0.5, 5, 0.001, 1, 50, 99.9, 25) * 3, 0, 0.0009, 99.95, 100, 100.5, -1))
+HOLDS = chosen((*("0s", "1m", "0m", "168h") * 4, "169h"))
+HOSTNAMES = chosen(
+    ("digits.example.com", "a.example.com", "b.example.com", "*.example.com", "c.a.example.com", "*.a.example.com")
+)
+HOSTS = st.fixed_dictionaries({"hostnames": st.lists(HOSTNAMES, min_size=1, max_size=2, unique=True)})
+STEP = some(weight=PERCENTS, replicas=chosen((1, 2, 0, 1000)), pause=st.just({}), hold=HOLDS)
+GOOD_STEP: st.SearchStrategy[Manifest] = (
+    st.fixed_dictionaries({"weight": chosen((0.001, 0.5, 1, 5, 25, 50, 100))}, optional={"hold": chosen(("0s", "1m"))})
+    | st.just({"pause": {}})
+    | st.just({"replicas": 2})
+)
+RISING = chosen(([0.5, 5, 50], [1], [1, 2.5], [100])).map(lambda weights: [{"weight": weight} for weight in weights])
+ODD_SURGES = ("00", "05%", "", "%", -1, 10_000, 10**19, True)
+SURGES = chosen((*(0, "0", "0%", 1, "1", "25%", "100%", 2, 9999) * 3, *ODD_SURGES))
+BLOCKS = {
+    "canary": some(
+        steps=st.lists(STEP, max_size=3) | st.lists(GOOD_STEP, min_size=1, max_size=4) | RISING | RISING,
+        maxSurge=SURGES,
+    ),
+    "blueGreen": some(
+        preview=some(http=HOSTS, grpc=HOSTS),
+        prePromotion=some(source=chosen(("Mirror", "Preview")), percent=PERCENTS, hold=HOLDS),
+        approval=st.booleans(),
+    ),
+    "shadow": some(percent=PERCENTS, hold=HOLDS, then=chosen(("Approval", "Canary", "BlueGreen", "End"))),
+    "abTest": some(
+        weight=PERCENTS,
+        match=st.lists(
+            some(
+                header=st.fixed_dictionaries(
+                    {"name": chosen(("x-group", "X-MODEL-REVISION", "a_b")), "value": st.just("b")}
+                ),
+                cookie=st.fixed_dictionaries(
+                    {"name": chosen(("x-group", "model-revision", "a_b")), "value": st.just("b")}
+                ),
+            ),
+            max_size=2,
+        ),
+        stickyCookie=chosen(("model-revision", "x-group", "a_b")),
+        hold=HOLDS,
+        samples=chosen((0, 1, 10**9, 10**9 + 1)),
+        decide=chosen(("Approval", "Guards")),
+    ),
+}
+STEPS_OF_GUARDS = chosen((*(None,) * 12, 1, 2, 3, 4, 21))
+
+
+@st.composite
+def rollouts(draw: st.DrawFn) -> Manifest:
+    """A rollout and its traffic, of blocks that mostly belong together."""
+    strategy = draw(chosen(("Canary", "BlueGreen", "Shadow", "ABTest", "Recreate")))
+    own = {"Canary": "canary", "BlueGreen": "blueGreen", "Shadow": "shadow", "ABTest": "abTest"}.get(strategy)
+    names = {own} if own is not None and draw(st.booleans()) else set()
+    names |= draw(st.sets(chosen(sorted(BLOCKS)), max_size=2)) if draw(chosen((False, False, False, True))) else set()
+    rollout: Manifest = {"strategy": strategy, **{name: draw(BLOCKS[name]) for name in sorted(names)}}
+    kind = draw(chosen(("sli", "query", "query", "none")))
+    if kind == "none":
+        rollout |= {"unguarded": True, "guards": None}
+    else:
+        guard = {"name": "a", kind: {"sli": "error-ratio", "query": "up"}[kind], "max": 0.1}
+        steps = {"fromStep": draw(STEPS_OF_GUARDS), "toStep": draw(STEPS_OF_GUARDS)}
+        rollout["guards"] = [guard | {name: step for name, step in steps.items() if step is not None}]
+    traffic: Manifest = {"grpc": draw(st.none() | HOSTS)}
+    if draw(chosen((False, False, False, False, True))):
+        traffic |= {"service": {}, "gateway": None, "http": None} | draw(some(grpc=st.none(), http=HOSTS))
+    return {"replicas": draw(chosen((0, 1, 2, 1000))), "traffic": traffic, "rollout": rollout}
+
+
+def test_on_any_rollout(api: ApiServer) -> None:
+    answers: Counter[bool] = Counter()
+
+    @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+    @given(rollouts())
+    def agree(spec: Manifest) -> None:
+        manifest = merged(good(), {"spec": spec})
+        answer = post(api, "default", manifest, dryRun="All")
+        assert answer.code in (201, 400, 422), answer.message
+        taken = answer.code == 201
+        assert taken == operator_takes(manifest), answer.message or manifest
+        answers[taken] += 1
+
+    agree()
+    # The cases must not all fail for the same dull reason.
+    assert min(answers[True], answers[False]) > 250, answers
+
+
+@pytest.mark.parametrize(
+    ("canary", "pods"),
+    [({"maxSurge": 1}, 1), ({"maxSurge": "1"}, 1), ({"maxSurge": "25%"}, 2), ({"maxSurge": 0}, 0), ({}, 7)],
+    ids=json.dumps,
+)
+def test_a_surge_is_a_number_or_a_percentage(api: ApiServer, canary: Manifest, pods: int) -> None:
+    manifest = merged(good(), {"spec": {"replicas": 7, "rollout": {"canary": canary}}})
+    answer = post(api, "default", manifest, dryRun="All")
+    assert answer.code == 201, answer.message
+    for read in (manifest, answer.body):
+        spec = parse_modeldeployment(read).spec
+        assert spec.rollout.canary is not None
+        assert spec.rollout.canary.surge(spec.replicas) == pods
+
+
+def test_what_the_api_server_fills_in_means_the_same(api: ApiServer) -> None:
+    for name, strategy in {
+        "canary": "Canary",
+        "blueGreen": "BlueGreen",
+        "shadow": "Shadow",
+        "abTest": "ABTest",
+    }.items():
+        manifest = merged(good(), {"spec": {"rollout": {"strategy": strategy, name: {}}}})
+        answer = post(api, "default", manifest, dryRun="All")
+        assert answer.code == 201, answer.message
+        assert parse_modeldeployment(answer.body).spec == parse_modeldeployment(manifest).spec
 
 
 def largest() -> Manifest:
@@ -176,8 +332,35 @@ def largest() -> Manifest:
     }
 
 
-def test_the_largest_spec_is_within_the_cost_of_the_rules(api: ApiServer) -> None:
-    manifest = largest()
+def largest_preview() -> Manifest:
+    domain = ".".join(["z" * 40] * 6)
+    return {
+        part: {"hostnames": [f"*.{letter}{number:02d}.{domain}" for number in range(16)]}
+        for part, letter in (("http", "h"), ("grpc", "g"))
+    }
+
+
+LARGEST_BLOCKS: list[Manifest] = [
+    {},
+    {
+        "strategy": "BlueGreen",
+        "canary": None,
+        "blueGreen": {"preview": largest_preview(), "prePromotion": {"percent": 99.999}, "approval": True},
+    },
+    {
+        "strategy": "ABTest",
+        "canary": None,
+        "abTest": {
+            "match": [{"cookie": {"name": f"{number}" + "c" * 63, "value": "v" * 128}} for number in range(6)],
+            "stickyCookie": "s" * 64,
+        },
+    },
+]
+
+
+@pytest.mark.parametrize("block", LARGEST_BLOCKS, ids=lambda block: block.get("strategy", "Canary"))
+def test_the_largest_spec_is_within_the_cost_of_the_rules(api: ApiServer, block: Manifest) -> None:
+    manifest = merged(largest(), {"spec": {"rollout": block}})
     parse_modeldeployment(manifest)
     answer = post(api, "default", manifest, dryRun="All")
     assert answer.code == 201, answer.message
@@ -195,10 +378,20 @@ def test_the_largest_status_is_taken(api: ApiServer, namespace: str) -> None:
             Condition(type=f"C{number}", status=ConditionStatus.UNKNOWN, reason=long, message=long)
             for number in range(30)
         ),
-        rollout=RolloutStatus(attempt=1, revision=long, guards=guards, message=long),
+        rollout=RolloutStatus(
+            attempt=1,
+            revision=long,
+            strategy=long,
+            instead_of=long,
+            guards=guards,
+            message=long,
+            arms=tuple(ArmStatus(revision=long, requests=float("inf"), error_ratio=0.5) for _ in range(3)),
+        ),
+        commands=tuple(CommandRecord(command=long, by=long, accepted=True, message=long) for _ in range(30)),
         quarantined=tuple(f"r{number}" for number in range(50)),
         history=tuple(
-            HistoryEntry(attempt=number, revision=long, outcome=Outcome.ABORTED, message=long) for number in range(50)
+            HistoryEntry(attempt=number, revision=long, strategy=long, outcome=Outcome.ABORTED, message=long)
+            for number in range(50)
         ),
         handled_command=long,
     )
