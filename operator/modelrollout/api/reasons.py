@@ -156,6 +156,11 @@ class EventReason(StrEnum):
         ("The spec changed during an attempt: traffic goes back to stable first, then the new revision is tried."),
         "Nothing.",
     )
+    ROLLOUT_CONCLUDED = (
+        "RolloutConcluded",
+        "A shadow with then: End is over; the stable revision goes on serving, the candidate's pods go.",
+        "Read status.rollout.guards; apply another strategy, or command retry for another shadow.",
+    )
     ROLLOUT_ABORTED = (
         "RolloutAborted",
         "The spec went back to the stable revision, or an abort was commanded: the attempt ended.",

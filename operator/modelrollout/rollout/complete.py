@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import (
+    HISTORY_LIMIT,
+    CommandRecord,
     Condition,
     ConditionStatus,
     ModelDeploymentStatus,
@@ -17,9 +20,10 @@ from modelrollout.api.status import (
     status_to_dict,
 )
 from modelrollout.rollout.conditions import conditions
-from modelrollout.rollout.draft import Draft, guard_statuses
+from modelrollout.rollout.draft import Draft, arm_statuses, guard_statuses
 from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
-from modelrollout.rollout.situation import ACTIVE, Situation, percent
+from modelrollout.rollout.situation import ACTIVE, Situation
+from modelrollout.rollout.weights import percent
 
 ANNOUNCED = {
     ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
@@ -27,9 +31,6 @@ ANNOUNCED = {
     ConditionType.ROUTE_ACCEPTED: EventReason.ROUTE_REJECTED,
 }
 """Conditions whose turning False is an event."""
-
-REVISION_LIMIT = 10
-"""How many ModelRevisions are kept."""
 
 
 def complete(situation: Situation, state: Draft) -> Plan:
@@ -42,15 +43,15 @@ def complete(situation: Situation, state: Draft) -> Plan:
     if _material(status) == _material(old):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
-        guards = guard_statuses(replace(situation, status=status))
-        status = status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": guards})})
-    fleets = tuple(name for name in dict.fromkeys(state.fleets) if name)
+        now = replace(situation, status=status)
+        evidence = {"guards": guard_statuses(now), "arms": arm_statuses(now)}
+        status = status.model_copy(update={"rollout": status.rollout.model_copy(update=evidence)})
     return Plan(
         status=status,
         create_revision=state.create_revision,
-        workloads=tuple(WorkloadPlan(name, situation.replicas) for name in fleets),
-        retire=_retire(situation, fleets),
-        prune=_prune(situation, state, fleets),
+        workloads=tuple(WorkloadPlan(name, pods) for name, pods in state.fleets.items()),
+        retire=_retire(situation, state.fleets),
+        prune=_prune(situation, state),
         route=state.route,
         revision_status=state.revision_status,
         events=(*state.events, *_announcements(old, status), *_obstacles(situation, old, status)),
@@ -87,7 +88,9 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
             "rollout": rollout,
             "quarantined": state.quarantined,
             "history": state.history,
-            "handled_command": _handled(situation, state),
+            "handled_command": situation.status.handled_command if state.command is None else situation.command,
+            "commands": _commands(situation, state),
+            "paused": state.paused,
         }
     )
 
@@ -100,6 +103,8 @@ def _message(situation: Situation, state: Draft) -> str:
         unrouted = situation.observed.route.rejection or situation.silence
         at_rest = state.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID)
         return f"{unrouted}; {state.message}" if unrouted and at_rest else state.message
+    if situation.replicas == 0:
+        return state.message
     outage = f"{state.stable} has no ready pods"
     trouble = situation.observed.workload(state.stable).trouble
     outage += f" ({trouble})" if trouble else ""
@@ -121,20 +126,19 @@ def _told(situation: Situation, state: Draft, revision: str) -> float:
     return next((entry.weight for entry in situation.status.traffic if entry.revision == revision), 0.0)
 
 
-def _handled(situation: Situation, state: Draft) -> str | None:
-    if state.command_done and situation.command is not None:
-        return situation.command[1]
-    return situation.status.handled_command
+def _commands(situation: Situation, state: Draft) -> tuple[CommandRecord, ...]:
+    old = situation.status.commands
+    return old if state.command is None else (state.command, *old)[:HISTORY_LIMIT]
 
 
 def _material(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
     """The status without what changes at every evaluation."""
     if status.rollout is None:
         return status
-    return status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": ()})})
+    return status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": (), "arms": ()})})
 
 
-def _retire(situation: Situation, fleets: tuple[str, ...]) -> tuple[str, ...]:
+def _retire(situation: Situation, fleets: Mapping[str, int]) -> tuple[str, ...]:
     """Revisions that have pods and shall have none: only once routes without weight for them are in force."""
     route = situation.observed.route
     if route.token and not route.accepted:
@@ -146,17 +150,17 @@ def _retire(situation: Situation, fleets: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _prune(situation: Situation, state: Draft, fleets: tuple[str, ...]) -> tuple[str, ...]:
+def _prune(situation: Situation, state: Draft) -> tuple[str, ...]:
     """The oldest records beyond the limit, at rest only, and none that serves, is wanted or still has pods."""
     if state.phase is not Phase.IDLE:
         return ()
-    keep = {*fleets, situation.desired}
+    keep = {*state.fleets, situation.desired}
     old = [
         name
         for name in situation.observed.records
         if name not in keep and not situation.observed.workload(name).desired
     ]
-    surplus = len(situation.observed.records) - REVISION_LIMIT
+    surplus = len(situation.observed.records) - situation.deployment.spec.revision_history_limit
     return tuple(old[:surplus]) if surplus > 0 else ()
 
 

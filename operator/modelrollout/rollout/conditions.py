@@ -60,6 +60,11 @@ def _ready(situation: Situation, state: Draft) -> Judged:
     if state.stable is None:
         return ConditionType.READY, False, "NothingServes", "no revision serves yet"
     ready, wanted = situation.observed.workload(state.stable).ready, situation.replicas
+    if wanted == 0:
+        return ConditionType.READY, True, "ScaledToZero", f"{state.stable} is scaled to zero: nobody answers, as asked"
+    if ready == 0 and state.candidate and state.fleets.get(state.stable) == 0:
+        gap = f"{state.stable} was stopped to make room for {state.candidate}: nobody answers until its pods are ready"
+        return ConditionType.READY, False, "Recreating", f"{gap} (strategy Recreate)"
     if ready >= wanted:
         return ConditionType.READY, True, "AllPodsReady", f"{state.stable}: all {wanted} pods are ready"
     if ready:
@@ -86,6 +91,8 @@ def _up_to_date(situation: Situation, state: Draft) -> Judged:
 
 def _route_accepted(situation: Situation) -> Judged:
     route = situation.observed.route
+    if situation.observed.claimed:
+        return ConditionType.ROUTE_ACCEPTED, False, "HostnameTaken", situation.observed.claimed
     if route.rejection:
         return ConditionType.ROUTE_ACCEPTED, False, "Rejected", route.rejection
     if situation.silence:

@@ -8,7 +8,8 @@ from datetime import datetime
 from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import ModelDeploymentStatus, Outcome, Phase
-from modelrollout.rollout.attempts import QUERY_INVALID, prepare, start, verify
+from modelrollout.rollout.attempts import again, prepare, start
+from modelrollout.rollout.bake import bake
 from modelrollout.rollout.commands import obey
 from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
@@ -16,15 +17,18 @@ from modelrollout.rollout.observed import Backend, Observed
 from modelrollout.rollout.plan import WHOLE, Plan
 from modelrollout.rollout.rollback import (
     ABORTED,
+    SCALED_TO_ZERO,
     SPEC_INVALID,
     SUPERSEDED,
+    concluded_message,
     end,
     quarantine_message,
     returning,
     roll_back,
 )
 from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
-from modelrollout.rollout.steps import bake, step
+from modelrollout.rollout.steps import step
+from modelrollout.rollout.verifying import QUERY_INVALID, verify
 
 
 def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed: Observed, now: datetime) -> Plan:
@@ -34,7 +38,7 @@ def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed:
     situation = _recovered(before)
     obeyed = obey(situation)
     state = obeyed.state or _next(obeyed.situation)
-    return complete(before, replace(state, events=(*obeyed.events, *state.events), command_done=obeyed.done))
+    return complete(before, replace(state, events=(*obeyed.events, *state.events), command=obeyed.record))
 
 
 def _recovered(situation: Situation) -> Situation:
@@ -85,34 +89,48 @@ def _next(situation: Situation) -> Draft:
 
 
 def _overtaken(situation: Situation) -> Draft | None:
-    """The spec asks for something else than this attempt: traffic home first, whatever comes then."""
-    revision, desired = situation.attempt.revision, situation.desired
-    home = situation.last_good if situation.baking else situation.stable
+    """People ask for something else than this attempt: traffic home first, whatever comes then."""
+    revision, home = situation.attempt.revision, situation.home
     if home is None and situation.observed.route.weight_of(revision) and situation.subject.ready:
         # Users may be on it already: it is left to become stable, and the next one is tried beside it.
         return None
-    problem = situation.observed.problem
-    if problem and not situation.baking:
-        reason, outcome, message = SPEC_INVALID, Outcome.ABORTED, f"the spec became unusable: {problem}"
-        kind = EventReason.ROLLOUT_ABORTED
-    elif desired == revision or problem:
-        return None
-    elif desired == home:
-        reason, outcome, message = ABORTED, Outcome.ABORTED, f"the spec went back to {home}"
-        kind = EventReason.ROLLOUT_ABORTED
-    else:
-        reason, outcome, message = (
-            SUPERSEDED,
-            Outcome.SUPERSEDED,
-            f"{desired} is asked for instead of {revision}",
-        )
-        kind = EventReason.ROLLOUT_SUPERSEDED
-    if home is not None and situation.status.phase in WITH_TRAFFIC:
-        return roll_back(situation, reason, message, kind=kind)
-    if home is not None and situation.observed.route.weight_of(revision):
+    why = _other_wish(situation)
+    if why is None:
+        return _other_way(situation)
+    reason, outcome, kind, message = why
+    live = situation.observed.route
+    met = live.weight_of(revision) or live.split is not None
+    if home is not None and (situation.status.phase in WITH_TRAFFIC or met):
         return roll_back(situation, reason, message, kind=kind)
     ended = end(situation, outcome, reason, message)
     return replace(ended, events=(*ended.events, event(kind, message)))
+
+
+def _other_wish(situation: Situation) -> tuple[str, Outcome, EventReason, str] | None:
+    """Why the attempt is not wanted any more: reason, outcome, event and sentence; None while it is."""
+    revision, home, goal = situation.attempt.revision, situation.home, situation.goal
+    problem = situation.observed.problem
+    if problem and not situation.baking:
+        message = f"the spec became unusable: {problem}"
+        return SPEC_INVALID, Outcome.ABORTED, EventReason.ROLLOUT_ABORTED, message
+    if situation.replicas == 0 and not situation.baking and home is not None:
+        message = f"replicas is 0: {revision} is tried when there are pods again"
+        return SCALED_TO_ZERO, Outcome.SUPERSEDED, EventReason.ROLLOUT_SUPERSEDED, message
+    if goal == revision or problem:
+        return None
+    if goal == home:
+        return ABORTED, Outcome.ABORTED, EventReason.ROLLOUT_ABORTED, f"the spec went back to {home}"
+    message = f"{goal} is asked for instead of {revision}"
+    return SUPERSEDED, Outcome.SUPERSEDED, EventReason.ROLLOUT_SUPERSEDED, message
+
+
+def _other_way(situation: Situation) -> Draft | None:
+    """The strategy was changed during the attempt: it starts anew by the other one."""
+    attempt, strategy = situation.attempt, situation.spec.strategy
+    if situation.baking or attempt.fast_track or situation.stable is None or attempt.strategy in ("", strategy):
+        return None
+    message = f"the strategy is {strategy} now instead of {attempt.strategy}: {attempt.revision} starts anew"
+    return again(situation, EventReason.ROLLOUT_SUPERSEDED, message, setback=False)
 
 
 def rest(situation: Situation) -> Draft:
@@ -121,10 +139,15 @@ def rest(situation: Situation) -> Draft:
     problem = situation.observed.problem
     if problem:
         return _resting(situation, Phase.INVALID, problem, invalid=problem)
+    if situation.observed.claimed:
+        # What serves already goes on under its old names: a route that takes another's hostname is never written.
+        return replace(_resting(situation, Phase.INVALID, situation.observed.claimed), route=None)
     if desired == stable:
-        return _resting(situation, Phase.IDLE, f"{stable} serves all traffic")
+        serving = f"{stable} serves all traffic" if situation.replicas else f"{stable} is scaled to zero (replicas: 0)"
+        return _resting(situation, Phase.IDLE, serving)
     if desired in situation.status.quarantined:
         why = situation.attempt.message if situation.attempt.revision == desired else "it was rolled back before"
+        why = f"{stable} was asked for by command" if situation.attempt.instead_of == desired else why
         message = quarantine_message(desired, why, stable)
         return _resting(situation, Phase.ROLLED_BACK, message)
     last = situation.status.rollout
@@ -135,6 +158,11 @@ def rest(situation: Situation) -> Draft:
         and situation.status.observed_generation == situation.deployment.metadata.generation
     ):
         return _resting(situation, Phase.INVALID, last.message, invalid=last.message)
+    if last is not None and (last.outcome, last.revision) == (Outcome.CONCLUDED, desired):
+        return _resting(situation, Phase.IDLE, concluded_message(desired, stable))
+    if situation.replicas == 0:
+        waiting = f"replicas is 0: {desired} is tried when there are pods again"
+        return _resting(situation, Phase.IDLE if stable else Phase.PENDING, waiting)
     return start(situation)
 
 
@@ -145,7 +173,7 @@ def _resting(situation: Situation, phase: Phase, message: str, invalid: str | No
     return replace(
         draft(situation, phase, message),
         candidate=None,
-        fleets=(stable,),
+        fleets={stable: situation.replicas},
         route=situation.homeward(stable),
         wakes=situation.settling(stable),
         shares={stable: WHOLE},

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from modelrollout.api.durations import format_duration
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
 from modelrollout.api.reasons import EventReason
-from modelrollout.api.status import HISTORY_LIMIT, GuardStatus, HistoryEntry, Outcome, Phase, RolloutStatus
-from modelrollout.rollout.judgement import current
-from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan
+from modelrollout.api.status import (
+    HISTORY_LIMIT,
+    ArmStatus,
+    CommandRecord,
+    GuardStatus,
+    HistoryEntry,
+    Outcome,
+    Phase,
+    RolloutStatus,
+)
+from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan, Source
 from modelrollout.rollout.situation import Situation
 
 
 @dataclass(frozen=True)
 class Draft:
-    """The next state. ``fleets`` are revisions that shall have all their pods; ``route`` None leaves routes alone.
+    """The next state. ``fleets`` are pods by revision; ``route`` None leaves routes alone.
 
     ``shares`` are parts per million by revision for the status, None keeps what it says: a weight that is only asked
     for is not told. ``wakes`` are the moments to look again at.
@@ -29,7 +40,7 @@ class Draft:
     rollout: RolloutStatus | None
     quarantined: tuple[str, ...]
     history: tuple[HistoryEntry, ...]
-    fleets: tuple[str, ...] = ()
+    fleets: Mapping[str, int] = field(default_factory=dict)
     route: RoutePlan | None = None
     shares: dict[str, int] | None = None
     events: tuple[EventPlan, ...] = ()
@@ -43,7 +54,8 @@ class Draft:
     stuck: str | None = None
     breached: bool | None = None
     provider_down: bool | None = None
-    command_done: bool = False
+    paused: bool = False
+    command: CommandRecord | None = None
 
 
 def draft(situation: Situation, phase: Phase, message: str) -> Draft:
@@ -58,6 +70,7 @@ def draft(situation: Situation, phase: Phase, message: str) -> Draft:
         rollout=situation.status.rollout,
         quarantined=tuple(situation.status.quarantined),
         history=tuple(situation.status.history),
+        paused=situation.status.paused,
     )
 
 
@@ -67,20 +80,26 @@ def shares_in(route: RoutePlan) -> dict[str, int]:
 
 
 def evaluation_request(situation: Situation, *, trial: bool = False) -> EvaluationRequest | None:
-    """What to evaluate for the attempt under way; None when it has no guards."""
-    if not situation.spec.guards:
+    """What to evaluate for the attempt under way; None when nothing is to be asked.
+
+    The trial before the first request of a user asks all guards of the spec: a query that can never work shall be
+    found before it is needed.
+    """
+    guards = situation.spec.guards if trial else situation.guards
+    if not guards and situation.source is not Source.SPLIT:
         return None
     attempt = situation.attempt
-    other = situation.last_good if situation.baking else situation.stable
     started = attempt.traffic_started_at or attempt.started_at or situation.now
     return EvaluationRequest(
         attempt=attempt.attempt,
         revision=attempt.revision,
-        stable=other or attempt.revision,
+        stable=situation.home or attempt.revision,
         slot=situation.slot_of(attempt.revision),
         since=started,
         interval=situation.spec.evaluation_interval,
         trial=trial,
+        source=Source.WEIGHTED if trial else situation.source,
+        guards=tuple(guard.name for guard in guards),
     )
 
 
@@ -101,44 +120,75 @@ def closed(
 ) -> tuple[RolloutStatus, tuple[HistoryEntry, ...], dict[str, ModelRevisionStatus]]:
     """The attempt with its end written down: in the rollout, in the history, and for the ModelRevision."""
     attempt = state.rollout or situation.attempt
-    guards = guard_statuses(situation)
     ended = attempt.model_copy(
         update={
             "outcome": outcome,
             "reason": reason,
             "message": message,
             "finished_at": situation.now,
+            "step_ends_at": None,
             "waiting_since": None,
             "weight": 100.0 if outcome is Outcome.PROMOTED else 0.0,
-            "guards": guards,
+            "ramp": 0.0,
+            "guards": guard_statuses(situation),
+            "arms": arm_statuses(situation),
         }
     )
     entry = HistoryEntry(
-        attempt=attempt.attempt,
-        revision=attempt.revision,
-        version=attempt.version,
+        attempt=ended.attempt,
+        revision=ended.revision,
+        version=ended.version,
+        strategy=ended.strategy,
         outcome=outcome,
         reason=reason,
         message=message,
-        started_at=attempt.started_at,
+        started_at=ended.started_at,
         finished_at=situation.now,
     )
-    record = revision_record(entry, guards)
+    record = revision_record(situation, ended)
     return ended, (entry, *state.history)[:HISTORY_LIMIT], {attempt.revision: record}
 
 
-def revision_record(entry: HistoryEntry, guards: tuple[GuardStatus, ...]) -> ModelRevisionStatus:
+def revision_record(situation: Situation, ended: RolloutStatus) -> ModelRevisionStatus:
     """What the ModelRevision keeps of an attempt; the controller puts it before the earlier attempts."""
+    started = ended.started_at or situation.now
     attempt = RevisionAttempt(
-        attempt=entry.attempt,
-        outcome=entry.outcome,
-        reason=entry.reason,
-        message=entry.message,
-        started_at=entry.started_at,
-        finished_at=entry.finished_at,
-        guards=guards,
+        attempt=ended.attempt,
+        outcome=ended.outcome,
+        reason=ended.reason,
+        message=ended.message,
+        strategy=ended.strategy,
+        started_at=ended.started_at,
+        finished_at=ended.finished_at,
+        duration=in_words(situation.since(started)),
+        guards=ended.guards,
+        arms=ended.arms,
+        commands=tuple(each for each in situation.status.commands if each.at is not None and each.at >= started),
     )
-    return ModelRevisionStatus(outcome=entry.outcome, attempts=(attempt,))
+    return ModelRevisionStatus(outcome=ended.outcome, slot=situation.slot_of(ended.revision), attempts=(attempt,))
+
+
+def in_words(duration: timedelta) -> str:
+    """A duration as Kubernetes shows it, in whole seconds."""
+    return format_duration(timedelta(seconds=round(duration.total_seconds())))
+
+
+def arm_statuses(situation: Situation) -> tuple[ArmStatus, ...]:
+    """The arms of an A/B test as the status keeps them."""
+    evaluation = of_attempt(situation)
+    if evaluation is None or not evaluation.arms:
+        return situation.attempt.arms
+    return tuple(
+        ArmStatus(
+            revision=arm.revision,
+            requests=arm.requests,
+            error_ratio=arm.error_ratio,
+            latency_p50=arm.latency_p50,
+            latency_p99=arm.latency_p99,
+            at=evaluation.at,
+        )
+        for arm in evaluation.arms
+    )
 
 
 def guard_statuses(situation: Situation) -> tuple[GuardStatus, ...]:

@@ -57,7 +57,9 @@ def of_attempt(situation: Situation) -> Evaluation | None:
 def current(situation: Situation) -> Evaluation | None:
     """The evaluation that belongs to this attempt and its traffic; None where there is none."""
     evaluation, started = of_attempt(situation), situation.attempt.traffic_started_at
-    return None if evaluation is None or started is None or evaluation.at < started else evaluation
+    if evaluation is None or started is None or evaluation.at < started or evaluation.source is not situation.source:
+        return None
+    return evaluation
 
 
 def judge(situation: Situation) -> Judgement:
@@ -66,7 +68,7 @@ def judge(situation: Situation) -> Judgement:
     A breach counts from any evaluation of this attempt. A pass must be fresh: asked since the step began, no older
     than three intervals and a grace, and complete. Silence holds.
     """
-    guards = situation.spec.guards
+    guards = situation.guards
     evaluation = current(situation)
     if not guards:
         return Judgement(Effect.PASS)

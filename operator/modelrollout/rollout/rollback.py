@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from modelrollout.api.modelrevision import ModelRevisionStatus
 from modelrollout.api.reasons import EventReason
-from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase
+from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase, RolloutStatus
+from modelrollout.rollout import capacity
 from modelrollout.rollout.draft import (
     Draft,
+    arm_statuses,
     closed,
     draft,
     event,
     guard_statuses,
     probe_request,
+    revision_record,
     shares_in,
 )
-from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan
+from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan, RoutePlan
 from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.weights import FULL
 
 SUPERSEDED = "Superseded"
 ABORTED = "Aborted"
 ABORT_COMMANDED = "AbortCommanded"
 SPEC_INVALID = "SpecInvalid"
+SCALED_TO_ZERO = "ScaledToZero"
+SHADOW_OVER = "ShadowOver"
+ROLLBACK_COMMANDED = "RollbackCommanded"
 _OUTCOMES = {
+    SCALED_TO_ZERO: Outcome.SUPERSEDED,
+    SHADOW_OVER: Outcome.CONCLUDED,
     SUPERSEDED: Outcome.SUPERSEDED,
     ABORTED: Outcome.ABORTED,
     ABORT_COMMANDED: Outcome.ABORTED,
     SPEC_INVALID: Outcome.ABORTED,
+    ROLLBACK_COMMANDED: Outcome.ROLLED_BACK,
 }
 
 
@@ -36,7 +47,7 @@ def roll_back(situation: Situation, reason: str, message: str, *, kind: EventRea
     From a bake the last good revision becomes stable again. ``reason`` ends up in the status and says whether the
     revision is quarantined: all are but those superseded, or aborted by a change of the spec.
     """
-    home = situation.last_good if situation.baking else situation.stable
+    home = situation.home
     if home is None:
         raise ValueError("there is no revision to roll back to")
     revision = situation.attempt.revision
@@ -45,8 +56,10 @@ def roll_back(situation: Situation, reason: str, message: str, *, kind: EventRea
             "reason": str(reason),
             "message": message,
             "step_started_at": situation.now,
+            "step_ends_at": None,
             "waiting_since": None,
             "guards": guard_statuses(situation),
+            "arms": arm_statuses(situation),
         }
     )
     revisions = situation.status.revisions.model_copy(update={"stable": home, "candidate": revision, "last_good": None})
@@ -70,26 +83,42 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     attempt = situation.attempt
     state = replace(
         draft(situation, Phase.ROLLING_BACK, f"taking {revision} back: {attempt.message}"),
-        fleets=(home, revision),
+        fleets=capacity.homeward(situation, home),
         events=events,
     )
     route = situation.observed.route
-    back = situation.layout(home, revision, ARMED)
+    users = route.weight_of(revision) > 0
+    back = situation.layout(home, revision, ARMED if users else 0)
     final = situation.layout(home)
     # Routes that differ (one of two was written) are not routes that are gone: only those need nothing more.
     if not route.token or situation.written(final):
         finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
         return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
+    if not users and route.split is None and not situation.written(back):
+        # Nobody was led to it but by its own header, or to copies: there is nothing to settle.
+        return replace(state, route=final, shares=shares_in(final))
     if route.weight_of(home) <= ARMED or route.weight_of(revision) > ARMED:
         blocked = _not_yet(situation, state, home, revision)
         if blocked is not None:
             return blocked
     if not situation.confirmed(back):
+        back = _as_far_as_pods_carry(situation, home, back)
         lighter = replace(state, route=back, shares=shares_in(back))
-        return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0}))
+        return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0, "ramp": 0.0}))
     if situation.now < situation.settled_at:
         return replace(state, route=back, shares=shares_in(back), wakes=(situation.settled_at,))
     return replace(state, route=final, shares=shares_in(final))
+
+
+def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> RoutePlan:
+    """Where there is less room than for two fleets, the traffic goes home as fast as pods of home get ready."""
+    revision, weight = situation.attempt.revision, situation.observed.route.weight_of(situation.attempt.revision)
+    if not capacity.limited(situation) or weight <= ARMED or not situation.subject.ready:
+        return back
+    reached = capacity.carried(situation, home, FULL)
+    if reached >= FULL:
+        return back
+    return situation.layout(home, revision, min(weight, WHOLE - reached))
 
 
 def _off(situation: Situation) -> bool:
@@ -99,6 +128,8 @@ def _off(situation: Situation) -> bool:
 
 def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Draft | None:
     """Why the traffic cannot go home in this write: home has no ready pods, or the data plane does not know it."""
+    if situation.replicas == 0:
+        return None
     if situation.observed.workload(home).ready == 0:
         if situation.observed.workload(revision).ready:
             message = f"{revision} must go ({state.message}), but {home} has no ready pods yet: it gets them first"
@@ -116,12 +147,14 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
     """The attempt is over and its revision has no weight: quarantine it or not, and give its pods back."""
     attempt = situation.attempt
     reason, message = reason or attempt.reason, message or attempt.message
-    quarantine = outcome is Outcome.ROLLED_BACK or reason == ABORT_COMMANDED
+    quarantine = outcome is Outcome.ROLLED_BACK or reason in (ABORT_COMMANDED, ROLLBACK_COMMANDED)
     stable = situation.stable
     phase = Phase.ROLLED_BACK if quarantine else Phase.IDLE
     serving = f"{stable} serves all traffic" if stable else "nothing serves"
     state = draft(situation, phase, quarantine_message(attempt.revision, message, stable) if quarantine else serving)
     ended, history, record = closed(situation, state, outcome, reason, message)
+    if outcome is Outcome.CONCLUDED:
+        state = replace(state, message=concluded_message(attempt.revision, stable))
     if not quarantine:
         # The column STEP of what serves undisturbed would otherwise show where an attempt ended that nobody wants.
         ended = ended.model_copy(update={"step_of": ""})
@@ -134,11 +167,31 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         history=history,
         revision_status=record,
         quarantined=(attempt.revision, *names)[:QUARANTINE_LIMIT] if quarantine else state.quarantined,
-        fleets=(stable,) if stable else (),
+        fleets={stable: situation.replicas} if stable else {},
         route=situation.layout(stable) if stable else None,
         shares={stable: WHOLE} if stable else {},
         wakes=(situation.now,),
     )
+
+
+def commanded_away(situation: Situation, revision: str) -> dict[str, ModelRevisionStatus]:
+    """The record of the revision that a commanded rollback went away from: it is not known good any more."""
+    message = f"taken back to {situation.attempt.revision} by command"
+    ended = RolloutStatus(
+        attempt=situation.attempt.attempt,
+        revision=revision,
+        reason=ROLLBACK_COMMANDED,
+        message=message,
+        outcome=Outcome.ROLLED_BACK,
+        started_at=situation.attempt.started_at,
+        finished_at=situation.now,
+    )
+    return {revision: revision_record(situation, ended)}
+
+
+def concluded_message(revision: str, stable: str | None) -> str:
+    """The line of a ModelDeployment whose spec asks for a revision that was shadowed and not promoted."""
+    return f"the shadow of {revision} is over, {stable} serves. Apply another spec, or command retry"
 
 
 def quarantine_message(revision: str, why: str, stable: str | None) -> str:

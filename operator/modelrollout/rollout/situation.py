@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from math import ceil
-from typing import Any
 
 from modelrollout.api.base import clean
-from modelrollout.api.modeldeployment import Canary, ModelDeployment, Rollout
+from modelrollout.api.guard import Guard
+from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.rolloutspec import Rollout
 from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, Phase, RolloutStatus
 from modelrollout.rollout.observed import Backend, Observed, Workload
-from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
+from modelrollout.rollout.plan import ARMED, WHOLE, Mirror, RoutePlan, Slot, Source
+from modelrollout.rollout.strategies import Course, Stage, course_of
+from modelrollout.rollout.weights import FULL, share
 
 SLOW_GATEWAY = timedelta(seconds=5)
 """A gateway that has not confirmed a route after this long is worth a line in the status."""
 
-PPM_PER_PERCENT = WHOLE // 100
-FULL = WHOLE - ARMED
-"""All users' traffic, while the other arm stays armed."""
+ABOVE_ALL = 1000
+"""A number of a step that no canary has: the guards of the bake are those that end with none."""
 
 BEFORE_TRAFFIC = (Phase.PREPARING, Phase.VERIFYING, Phase.ARMING)
 WITH_TRAFFIC = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.PROMOTING, Phase.BAKING)
 ACTIVE = (*BEFORE_TRAFFIC, *WITH_TRAFFIC)
 """Phases of an attempt that may still be promoted."""
-
-
-def share(percent: float) -> int:
-    """Parts per million of ``percent``, kept between armed and full so that no arm drops out of the data plane."""
-    return min(max(round(percent * PPM_PER_PERCENT), ARMED), FULL)
-
-
-def percent(weight: int) -> float:
-    """What people read: an armed arm is 0, a full one 100."""
-    if weight <= ARMED:
-        return 0.0
-    if weight >= FULL:
-        return 100.0
-    return round(weight / PPM_PER_PERCENT, 2)
 
 
 @dataclass(frozen=True)
@@ -55,10 +44,62 @@ class Situation:
         """The rollout part of the spec."""
         return self.deployment.spec.rollout
 
+    @cached_property
+    def course(self) -> Course:
+        """The way of the attempt under way."""
+        return course_of(self.spec, fast_track=self.attempt.fast_track)
+
     @property
-    def steps(self) -> tuple[Any, ...]:
-        """Bridge."""
-        return tuple(step for step in (self.spec.canary or Canary()).steps if step.weight is not None)
+    def stage(self) -> Stage | None:
+        """The stage in force; None before the first, and with all traffic."""
+        number = self.position
+        return self.course.stages[number - 1] if number and not self.baking else None
+
+    @property
+    def position(self) -> int:
+        """Number of the stage in force, counted from 1; 0 before the first.
+
+        Steps may have been edited meanwhile: a number whose weight is not the one that users get says nothing.
+        """
+        stages, attempt = self.course.stages, self.attempt
+        now = share(attempt.weight) if attempt.weight else 0
+        number = min(attempt.step, len(stages))
+        if number and (stages[number - 1].weight == now or stages[number - 1].split):
+            return number
+        return max((n for n, stage in enumerate(stages, start=1) if 0 < stage.weight <= now), default=0)
+
+    @property
+    def in_force(self) -> int:
+        """Parts per million of the users' requests that the candidate was given so far, as the status has it."""
+        given = max(self.attempt.weight, self.attempt.ramp)
+        return share(given) if given else 0
+
+    @property
+    def first_target(self) -> int:
+        """The weight that the candidate's first pods are for."""
+        stages = self.course.stages
+        return stages[0].weight if stages else FULL
+
+    @property
+    def paused(self) -> str:
+        """Who froze the steps; empty for nobody."""
+        if self.spec.paused:
+            return "spec.rollout.paused"
+        return "by command, resume goes on" if self.status.paused else ""
+
+    @property
+    def guards(self) -> tuple[Guard, ...]:
+        """The guards that are watched now."""
+        stage = self.stage
+        if stage is not None and not stage.guarded:
+            return ()
+        step = stage.canary_step if stage is not None else 0 if not self.baking else ABOVE_ALL
+        return tuple(g for g in self.spec.guards if (g.from_step or 0) <= step <= (g.to_step or ABOVE_ALL))
+
+    @property
+    def source(self) -> Source:
+        """By which requests the candidate is judged now."""
+        return self.stage.source if self.stage is not None else Source.WEIGHTED
 
     @property
     def replicas(self) -> int:
@@ -92,18 +133,31 @@ class Situation:
         return self.status.phase is Phase.BAKING or waiting_in_bake
 
     @property
+    def goal(self) -> str:
+        """The revision that people want: what the spec asks for, or what a commanded rollback went to instead."""
+        attempt = self.status.rollout
+        if attempt is not None and attempt.instead_of == self.desired and attempt.outcome is None:
+            return attempt.revision
+        return self.desired
+
+    @property
+    def home(self) -> str | None:
+        """The revision that the traffic of the attempt goes back to."""
+        return self.last_good if self.baking else self.stable
+
+    @property
     def subject(self) -> Workload:
         """The pods of the attempt's revision."""
         return self.observed.workload(self.attempt.revision)
 
     @property
-    def command(self) -> tuple[str, str] | None:
-        """The (verb, whole annotation) of a command that was not handled yet."""
+    def command(self) -> str | None:
+        """The annotation of a command that was not handled yet."""
         # Cut as the status keeps it: otherwise a long one, or one with a line break at its end, acts at every turn.
         value = clean(self.deployment.metadata.annotations.get("modelrollout.io/command") or "", WORD_LIMIT)
         if not value or value == self.status.handled_command:
             return None
-        return value.partition("/")[0], value
+        return value
 
     @property
     def heard_by(self) -> datetime | None:
@@ -136,11 +190,25 @@ class Situation:
         return heaviest if revision == main else 1 - heaviest
 
     def layout(self, main: str, other: str | None = None, weight: int = 0) -> RoutePlan:
-        """Both slots: ``other`` with ``weight``, ``main`` with the rest; without ``other`` its slot is empty."""
+        """Both slots: ``other`` with ``weight`` (perhaps 0), ``main`` with the rest; without ``other`` one is empty."""
         main_slot = Slot(main, WHOLE - weight)
-        other_slot = Slot(other, weight) if other and weight else Slot(None, 0)
+        other_slot = Slot(other, weight) if other else Slot(None, 0)
         first = self.slot_of(main) == 0
         return RoutePlan((main_slot, other_slot) if first else (other_slot, main_slot), main)
+
+    def trial(self, stage: Stage | None, weight: int) -> RoutePlan:
+        """The candidate with ``weight`` and all that ``stage`` gives it besides; None is all traffic."""
+        revision = self.attempt.revision
+        route = self.layout(self.stable or revision, revision, weight)
+        if stage is None:
+            return replace(route, preview=revision)
+        mirror = Mirror(revision, stage.mirror) if stage.mirror else None
+        return replace(
+            route,
+            mirror=mirror,
+            split=revision if stage.split else None,
+            preview=revision if stage.preview else None,
+        )
 
     @property
     def settled_at(self) -> datetime:
@@ -169,7 +237,9 @@ class Situation:
     def written(self, route: RoutePlan) -> bool:
         """Whether the routes read back are ``route``, gateway or not."""
         expected = tuple(Backend(slot.revision or route.stable, slot.weight) for slot in route.slots)
-        return self.observed.route.backends == expected
+        live, mirror = self.observed.route, route.mirror
+        copied = None if mirror is None else (mirror.revision, mirror.weight)
+        return live.backends == expected and live.mirror == copied and live.split == route.split
 
     def confirmed(self, route: RoutePlan) -> bool:
         """Whether ``route`` was read back and every gateway accepted and resolved this very generation."""
@@ -177,6 +247,8 @@ class Situation:
 
     def seen(self, revision: str) -> bool:
         """Whether the data plane answered with ``revision`` while the routes were as they are now."""
+        if not self.observed.route.probed:
+            return True
         probe = self.observed.probe
         return probe is not None and probe.token == self.observed.route.token and revision in probe.seen
 

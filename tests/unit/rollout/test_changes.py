@@ -9,7 +9,7 @@ import pytest
 from modelrollout.api.status import ModelDeploymentStatus, Outcome, Phase, Verdict
 from modelrollout.rollout.observed import GateState, Observed, Route, Workload
 from modelrollout.rollout.plan import ARMED, WHOLE
-from modelrollout.rollout.situation import share
+from modelrollout.rollout.weights import share
 from tests.unit.rollout.states import (
     FULL,
     A,

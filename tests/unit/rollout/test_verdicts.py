@@ -6,7 +6,7 @@ import pytest
 
 from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout.plan import ARMED, WHOLE
-from modelrollout.rollout.situation import share
+from modelrollout.rollout.weights import share
 from tests.builders import DRIFT, ERRORS
 from tests.unit.rollout.states import (
     FULL,

@@ -1,0 +1,161 @@
+"""All traffic on the candidate: it is stable now, its predecessor stays as warm as there is room, guards stay on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase
+from modelrollout.rollout import capacity, holding
+from modelrollout.rollout.draft import (
+    Draft,
+    arm_statuses,
+    closed,
+    draft,
+    evaluation_request,
+    event,
+    guard_statuses,
+    shares_in,
+)
+from modelrollout.rollout.judgement import Effect, Judgement, judge
+from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Source
+from modelrollout.rollout.rollback import commanded_away
+from modelrollout.rollout.situation import Situation
+
+
+def promoted(situation: Situation) -> Draft:
+    """All traffic is on the candidate: the bake begins."""
+    revision, last_good = situation.attempt.revision, situation.stable
+    counted = situation.attempt.traffic_started_at if situation.source is Source.WEIGHTED else None
+    attempt = situation.attempt.model_copy(
+        update={
+            "weight": 100.0,
+            "ramp": 0.0,
+            "step_started_at": situation.now,
+            "step_ends_at": situation.now + situation.spec.bake,
+            "traffic_started_at": counted or situation.now,
+            "waiting_since": None,
+            "approved": False,
+            "skip": False,
+            "full": False,
+            "reason": "",
+            "guards": guard_statuses(situation),
+            "arms": arm_statuses(situation),
+        }
+    )
+    revisions = situation.status.revisions.model_copy(
+        update={"stable": revision, "candidate": None, "last_good": last_good}
+    )
+    status = situation.status.model_copy(update={"phase": Phase.BAKING, "rollout": attempt, "revisions": revisions})
+    baking = replace(situation, status=status)
+    message = _message(baking)
+    route = situation.layout(revision, last_good, ARMED)
+    names = tuple(name for name in situation.status.quarantined if name != attempt.instead_of)
+    away = attempt.instead_of if attempt.instead_of != revision else ""
+    return replace(
+        draft(baking, Phase.BAKING, message),
+        fleets=capacity.baking(baking),
+        route=route,
+        shares=shares_in(route),
+        evaluate=evaluation_request(baking),
+        quarantined=(away, *names)[:QUARANTINE_LIMIT] if away else situation.status.quarantined,
+        provider_down=False if situation.spec.guards and not situation.course.stages else None,
+        events=(event(EventReason.PROMOTED, message),),
+        wakes=(situation.now + situation.spec.bake,),
+    )
+
+
+def _message(situation: Situation) -> str:
+    revision, last_good = situation.attempt.revision, situation.last_good
+    if last_good is None:
+        return f"{revision} has all traffic"
+    if capacity.stays_warm(situation):
+        return f"{revision} has all traffic; {last_good} stays warm through the bake"
+    return f"{revision} has all traffic; going back to {last_good} would start its pods first"
+
+
+def bake(situation: Situation) -> Draft:
+    """One look at the bake: back at full speed on a breach, done when its time is over and the guards pass."""
+    judgement = judge(situation)
+    urgent = holding.urgent(situation, judgement)
+    if urgent is not None:
+        return urgent
+    warm, final = capacity.stays_warm(situation), situation.layout(situation.attempt.revision)
+    state = _watching(situation, judgement, warm)
+    due = _due(situation)
+    if situation.now < due:
+        return replace(state, wakes=(*state.wakes, due))
+    if warm and situation.written(final):
+        # The last write of the attempt is out: its predecessor is not armed any more, going on is the only way.
+        return _completed(situation) if situation.confirmed(final) else replace(state, route=final)
+    blocked = _blocked(situation, judgement, state, due)
+    if blocked is not None:
+        return blocked
+    if situation.confirmed(final):
+        return _completed(situation)
+    return replace(state, route=final)
+
+
+def _watching(situation: Situation, judgement: Judgement, warm: bool) -> Draft:
+    revision, last_good = situation.attempt.revision, situation.last_good
+    route: RoutePlan = situation.homeward(revision)
+    if warm:
+        route = situation.layout(revision, last_good, ARMED) if last_good else situation.layout(revision)
+    return replace(
+        draft(situation, situation.status.phase, _message(situation)),
+        fleets=capacity.baking(situation),
+        route=route,
+        evaluate=evaluation_request(situation),
+        breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
+        provider_down=judgement.provider_down,
+        wakes=() if warm else situation.settling(revision),
+    )
+
+
+def _due(situation: Situation) -> datetime:
+    started = situation.attempt.step_started_at or situation.now
+    bake = situation.observed.settle if situation.attempt.skip else max(situation.spec.bake, situation.observed.settle)
+    return started + bake
+
+
+def _blocked(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft | None:
+    attempt = situation.attempt
+    if situation.observed.problem:
+        return replace(
+            state,
+            message=f"the bake is held: {situation.observed.problem}",
+            invalid=situation.observed.problem,
+        )
+    if situation.paused:
+        return replace(state, message=f"{state.message}; paused ({situation.paused}), guards stay on")
+    if situation.replicas == 0:
+        return replace(state, message=f"{attempt.revision} is scaled to zero; the bake goes on with its pods")
+    if situation.subject.ready < 1:
+        return replace(state, message=f"{attempt.revision} and {situation.last_good} have no ready pods")
+    if attempt.approved or judgement.effect is Effect.PASS:
+        return None
+    if judgement.effect is Effect.PAUSE:
+        why = f"{judgement.message}: {judgement.evidence}"
+        return holding.await_approval(situation, state, holding.GUARD_PAUSED, why)
+    return holding.held(situation, judgement, state, due)
+
+
+def _completed(situation: Situation) -> Draft:
+    revision, attempt = situation.attempt.revision, situation.attempt
+    message = f"{revision} serves all traffic"
+    state = draft(situation, Phase.IDLE, message)
+    ended, history, record = closed(situation, state, Outcome.PROMOTED, "Promoted", "every step and the bake passed")
+    if attempt.instead_of:
+        record = {**record, **commanded_away(situation, attempt.instead_of)}
+    return replace(
+        state,
+        candidate=None,
+        rollout=ended,
+        history=history,
+        revision_status=record,
+        fleets={revision: situation.replicas},
+        route=situation.layout(revision),
+        shares={revision: WHOLE},
+        events=(event(EventReason.ROLLOUT_COMPLETED, f"{message}; the bake is over"),),
+    )

@@ -1,0 +1,105 @@
+"""What keeps an attempt where it is: silence, a person who is waited for; and what cannot wait: a breach, lost pods."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import Phase
+from modelrollout.rollout.attempts import again, in_words
+from modelrollout.rollout.draft import Draft, arm_statuses, event, guard_statuses
+from modelrollout.rollout.judgement import Effect, Judgement
+from modelrollout.rollout.plan import ARMED
+from modelrollout.rollout.rollback import roll_back
+from modelrollout.rollout.situation import Situation
+
+SETBACK_LIMIT = 2
+"""A candidate that lost all its ready pods more often than this is taken back."""
+
+GUARD_PAUSED = "GuardPaused"
+NO_DATA = "NoData"
+STEPS_LOWERED = "StepsLowered"
+APPROVAL_STEP = "ApprovalStep"
+
+
+def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
+    """What cannot wait for the end of a hold: a breach, and a candidate without ready pods."""
+    attempt = situation.attempt
+    if judgement.effect is Effect.ROLLBACK:
+        message = f"{judgement.message}: {judgement.evidence}"
+        return replace(roll_back(situation, EventReason.GUARD_BREACHED, message), breached=True)
+    if situation.subject.ready or situation.replicas == 0:
+        return _interrupted(situation)
+    if not situation.observed.workload(situation.home).ready:
+        return _given_up(situation) or _interrupted(situation)
+    trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
+    message = f"{attempt.revision} lost all its ready pods{trouble}"
+    if situation.baking or attempt.setbacks >= SETBACK_LIMIT:
+        return roll_back(situation, EventReason.CANDIDATE_UNAVAILABLE, message)
+    back = f"{message}; its traffic is back on {situation.stable}"
+    return again(situation, EventReason.CANDIDATE_UNAVAILABLE, back, setback=True)
+
+
+def _given_up(situation: Situation) -> Draft | None:
+    """In the bake the last good revision may have no pods by intent: it is waited for no longer than for any pods."""
+    if not situation.baking or situation.observed.workload(situation.home).desired:
+        return None
+    attempt = situation.attempt
+    moments = [moment for moment in (attempt.step_started_at, situation.subject.progressed_at) if moment]
+    if situation.now < max(moments, default=situation.now) + situation.spec.progress_deadline:
+        return None
+    waited = in_words(situation.spec.progress_deadline)
+    message = f"{attempt.revision} has had no ready pods for {waited}"
+    return roll_back(situation, EventReason.CANDIDATE_UNAVAILABLE, message)
+
+
+def _interrupted(situation: Situation) -> Draft | None:
+    """Routes without the traffic that the status tells of: a rollback began, and its reason was never stored.
+
+    Giving the weight back would show users a candidate that was found bad before the operator was interrupted.
+    """
+    revision, stage = situation.attempt.revision, situation.stage
+    given = situation.baking or (stage is not None and stage.weight > ARMED)
+    if situation.home is None or not given or not situation.observed.route.taken_off(revision, ARMED):
+        return None
+    message = f"the traffic of {revision} was taken off before, by a rollback whose reason was lost or by somebody else"
+    return roll_back(situation, "Interrupted", message)
+
+
+def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft:
+    """Silence holds; after noDataDeadline a person is asked. A provider that is down spends no budget."""
+    attempt = situation.attempt
+    message = f"{state.message}; held: {judgement.message}"
+    if judgement.provider_down:
+        waiting = attempt.model_copy(update={"waiting_since": None})
+        return replace(state, message=message, rollout=waiting)
+    since = attempt.waiting_since or situation.now
+    deadline = since + situation.spec.no_data_deadline
+    if situation.now >= deadline:
+        return await_approval(situation, state, NO_DATA, judgement.message)
+    grace = due + 2 * situation.spec.evaluation_interval
+    if attempt.waiting_since is None and situation.now < grace:
+        # The evaluation of this very moment is still under way: nothing worth a line in the status.
+        return replace(state, wakes=(grace,))
+    events = () if attempt.waiting_since else (event(EventReason.STEP_HELD, message),)
+    waiting = attempt.model_copy(update={"waiting_since": since, "guards": guard_statuses(situation)})
+    return replace(state, message=message, rollout=waiting, wakes=(deadline,), events=events)
+
+
+def await_approval(situation: Situation, state: Draft, reason: str, why: str) -> Draft:
+    """Wait for a person, and say once for what and how to answer."""
+    name = situation.deployment.metadata.name
+    message = (
+        f"waiting for a person ({why}): `kubectl modelrollout promote {name}` or `abort {name}`, or annotate "
+        "modelrollout.io/command=promote/<a new word>"
+    )
+    if situation.status.phase is Phase.AWAITING_APPROVAL and situation.attempt.reason == reason:
+        return replace(state, message=situation.status.message)
+    attempt = (state.rollout or situation.attempt).model_copy(
+        update={"reason": reason, "guards": guard_statuses(situation), "arms": arm_statuses(situation)}
+    )
+    announced = event(EventReason.AWAITING_APPROVAL, message, warning=reason != APPROVAL_STEP)
+    return replace(
+        state, phase=Phase.AWAITING_APPROVAL, message=message, rollout=attempt, events=(*state.events, announced)
+    )

@@ -1,0 +1,125 @@
+"""Before users meet a candidate: its gates, one trial of the guards, its first traffic."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import Outcome, Phase, Verdict
+from modelrollout.rollout import capacity
+from modelrollout.rollout.attempts import in_words, prepare
+from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event
+from modelrollout.rollout.judgement import of_attempt
+from modelrollout.rollout.observed import GateState
+from modelrollout.rollout.plan import ARMED, WHOLE
+from modelrollout.rollout.rollback import end, roll_back
+from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
+from modelrollout.rollout.steps import advance
+from modelrollout.rollout.traffic import waiting_for_gateway
+
+QUERY_INVALID = "GuardQueryInvalid"
+
+
+def verify(situation: Situation) -> Draft:
+    """Gates first, then one trial of the guards, then the candidate's place in the route."""
+    attempt = situation.attempt
+    gate = situation.observed.gates.get(attempt.revision)
+    stages = situation.course.stages
+    fleets = capacity.fleets(situation, situation.first_target, stages[0].replicas if stages else None)
+    if not situation.course.beside and situation.stable:
+        fleets = {situation.stable: 0, attempt.revision: situation.replicas}
+    state = replace(
+        draft(situation, Phase.VERIFYING, f"checking {attempt.revision} before it gets traffic"),
+        fleets=fleets,
+        gate=attempt.revision,
+        evaluate=evaluation_request(situation, trial=True),
+    )
+    if situation.subject.ready == 0 or not situation.subject.addressed:
+        return prepare(situation)
+    if situation.observed.route.weight_of(attempt.revision) > ARMED:
+        # All was well when its first weight was written. Waiting for anything now would leave users on it unguarded.
+        return _first_traffic(situation, state, situation.since(attempt.step_started_at) > SLOW_GATEWAY)
+    if gate is None or gate.state is not GateState.PASSED:
+        return _gates_pending(situation, state)
+    trial = of_attempt(situation)
+    if situation.spec.guards and trial is None:
+        return state
+    if trial is not None:
+        invalid = next((r for r in trial.results if r.invalid), None)
+        if invalid:
+            sentence = f"guard {invalid.name} can never be judged: {invalid.invalid}"
+            return replace(
+                end(situation, Outcome.ABORTED, QUERY_INVALID, sentence),
+                phase=Phase.INVALID,
+                message=sentence,
+                invalid=sentence,
+            )
+        if trial.with_verdict(Verdict.PROVIDER_DOWN):
+            message = f"{attempt.revision} passed its gates; waiting for Prometheus to answer before it gets traffic"
+            return replace(state, message=message, provider_down=True)
+    if situation.paused:
+        return replace(state, message=f"paused before {attempt.revision} gets traffic ({situation.paused})")
+    return _first_traffic(situation, state, situation.since(gate.finished_at) > SLOW_GATEWAY)
+
+
+def _gates_pending(situation: Situation, state: Draft) -> Draft:
+    gate = situation.observed.gates.get(situation.attempt.revision)
+    started = situation.attempt.step_started_at or situation.now
+    deadline = started + situation.spec.progress_deadline
+    if gate is None or gate.state is GateState.RUNNING:
+        why = "the warm gate has not finished"
+    else:
+        why = f"the warm gate fails: {gate.message}"
+        state = replace(state, message=f"{situation.attempt.revision} gets no traffic yet, {why}")
+    if situation.now < deadline:
+        return replace(state, wakes=(deadline,))
+    waited = in_words(situation.spec.progress_deadline)
+    message = f"{situation.attempt.revision} did not pass its gates in {waited}: {why}"
+    if situation.stable is None:
+        return replace(state, message=f"{message}; nothing else can serve, still trying", stuck=message)
+    return roll_back(situation, EventReason.GATES_FAILED, message)
+
+
+def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:
+    """One route write a call, one status write in all."""
+    if situation.stable is None:
+        return _first_deployment(situation, state, slow)
+    return advance(situation, state, slow=slow)
+
+
+def _first_deployment(situation: Situation, state: Draft, slow: bool) -> Draft:
+    revision = situation.attempt.revision
+    whole = situation.layout(revision)
+    before = situation.other_than(revision)
+    if before is not None and situation.observed.workload(before).ready:
+        return _succeed(situation, state, before, slow)
+    if not (situation.confirmed(whole) and situation.seen(revision)):
+        return waiting_for_gateway(situation, replace(state, route=whole), revision, slow)
+    message = f"{revision} serves all traffic"
+    ended, history, record = closed(situation, state, Outcome.PROMOTED, "FirstDeployment", message)
+    return replace(
+        state,
+        phase=Phase.IDLE,
+        message=message,
+        stable=revision,
+        candidate=None,
+        rollout=ended,
+        history=history,
+        revision_status=record,
+        fleets={revision: situation.replicas},
+        route=whole,
+        shares={revision: WHOLE},
+        gate=None,
+        evaluate=None,
+        events=(event(EventReason.ROLLOUT_COMPLETED, message),),
+    )
+
+
+def _succeed(situation: Situation, state: Draft, before: str, slow: bool) -> Draft:
+    """Take over from a first deployment that was superseded, but may have users: by way of the armed weight."""
+    revision = situation.attempt.revision
+    armed = situation.layout(before, revision, ARMED)
+    ready_for_users = situation.confirmed(armed) and situation.seen(revision)
+    if ready_for_users or situation.observed.route.weight_of(revision) > ARMED:
+        return replace(state, route=situation.homeward(revision), wakes=situation.settling(revision))
+    return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
