@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +62,9 @@ def _read(entry: Mapping[str, Any]) -> BadSpec:
 
 
 BAD_SPECS = [_read(entry) for entry in yaml.safe_load((DATA / "bad_specs.yaml").read_text())]
+
+
+def previous_release() -> Manifest:
+    """What the operator of the release before strategies (commit f3cee04) wrote, stopped in the middle of a canary."""
+    loaded: Manifest = json.loads((DATA / "previous_release.json").read_text())
+    return loaded

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.badspecs import BAD_SPECS, BadSpec, Manifest, good, merged
+from tests.badspecs import BAD_SPECS, BadSpec, Manifest, good, merged, previous_release
 from tests.component.apiserver import APPLY, MERGE, REPOSITORY, Answer, ApiServer, eventually
 
 EXAMPLES = sorted((REPOSITORY / "deploy" / "examples").glob("*.yaml"))
@@ -88,6 +88,81 @@ def test_refused(api: ApiServer, bad: BadSpec) -> None:
         assert any(cause["field"].startswith(bad.path) for cause in causes if bad.sentence in cause["message"])
     else:
         assert f'"{bad.path}"' in answer.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"replicas": 0},
+        {"rollout": {"canary": {"steps": [{"weight": 0.5}, {"weight": 5}, {"pause": {}}, {"replicas": 2}]}}},
+        {"rollout": {"canary": {"steps": [{"pause": {}}, {"weight": 99.999}, {"weight": 100}], "maxSurge": 1}}},
+        {"replicas": 4, "rollout": {"canary": {"maxSurge": 0}}},
+        {"rollout": {"strategy": "BlueGreen"}},
+        {"rollout": {"strategy": "Recreate"}},
+        {"rollout": {"strategy": "Shadow", "shadow": {"then": "Canary"}, "canary": {"maxSurge": "50%"}}},
+        {"rollout": {"strategy": "Shadow", "shadow": {"then": "BlueGreen"}, "blueGreen": {"approval": True}}},
+        {
+            "rollout": {
+                "strategy": "ABTest",
+                "abTest": {"weight": 0, "match": [{"cookie": {"name": "a_b", "value": "c"}}]},
+            }
+        },
+        {
+            "traffic": {"http": {"hostnames": ["*.example.com"]}},
+            "rollout": {
+                "strategy": "BlueGreen",
+                "blueGreen": {"approval": True, "preview": {"http": {"hostnames": ["preview.example.com"]}}},
+            },
+        },
+        {
+            "traffic": {"gateway": None, "http": None, "service": {}},
+            "rollout": {"strategy": "Recreate", "guards": [{"name": "a", "query": "up", "min": 1}]},
+        },
+    ],
+    ids=json.dumps,
+)
+def test_accepted(api: ApiServer, spec: Manifest) -> None:
+    answer = post(api, "default", merged(good(), {"spec": spec}), dryRun="All")
+    assert answer.code == 201, answer.message
+
+
+STRATEGIES: list[Manifest] = [
+    {"strategy": "Canary", "canary": {"maxSurge": 1}},
+    {"strategy": "BlueGreen", "blueGreen": {"approval": True}},
+    {"strategy": "Shadow", "shadow": {"percent": 5}},
+    {"strategy": "ABTest", "abTest": {"weight": 5}},
+    {},
+]
+
+
+def test_a_pipeline_can_go_from_any_strategy_to_any_other(api: ApiServer, namespace: str) -> None:
+    """What the API server filled into a block goes with the block."""
+    path = f"{deployments(namespace)}/digits"
+    for one in STRATEGIES:
+        for other in STRATEGIES:
+            for rollout in (one, other):
+                manifest = merged(good(), {"spec": {"replicas": 2, "rollout": rollout}})
+                answer = api.request("PATCH", path, manifest, APPLY, fieldManager="argocd", fieldValidation="Strict")
+                assert answer.code in (200, 201), answer.message
+            left = {"canary", "blueGreen", "shadow", "abTest"} & set(answer.body["spec"]["rollout"])
+            assert left == {"canary", "blueGreen", "shadow", "abTest"} & set(other)
+
+
+def test_what_the_previous_release_wrote_is_taken(api: ApiServer, namespace: str) -> None:
+    written = previous_release()
+    objects = [
+        (deployments(namespace), written["modelDeployment"]),
+        *((revisions(namespace), each) for each in written["modelRevisions"]),
+    ]
+    for path, each in objects:
+        body = merged(each, {"metadata": {"namespace": namespace}})
+        made = api.request("POST", path, body, fieldValidation="Strict")
+        assert made.code == 201, made.message
+        status = each.get("status", {})
+        where = f"{path}/{each['metadata']['name']}/status"
+        answer = api.request("PATCH", where, {"status": status}, MERGE, fieldValidation="Strict")
+        assert answer.code == 200, answer.message
+        assert answer.body.get("status", {}) == status
 
 
 def test_a_resource_may_be_a_number(api: ApiServer) -> None:
