@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
-from modelrollout.controller.evaluation import evaluate
+from modelrollout.controller.evaluation import evaluate, requested, splits
 from modelrollout.controller.measurements import Measurements
+from modelrollout.evidence.arms import step_at
 from modelrollout.evidence.context import Context
 from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, ProbeTarget, WarmTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
 from modelrollout.render.pods import pod_ready
-from modelrollout.rollout.observed import Gate, GateState, Probe
+from modelrollout.rollout.observed import Evaluation, Gate, GateState, Probe
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest
 from modelrollout.settings import Gateway as GatewaySettings
 from modelrollout.settings import Settings
@@ -25,6 +28,16 @@ FIRST_PROBE_PAUSE = 0.02
 LONGEST_PROBE_PAUSE = 1.0
 
 Given = TypeVar("Given")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """All that makes one evaluation different from another; as long as it is the same, the same task goes on."""
+
+    request: EvaluationRequest
+    context: Context
+    guards: tuple[Guard, ...]
+    prometheus: str
 
 
 class Measurer:
@@ -53,38 +66,41 @@ class Measurer:
     def want(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
         """Have running exactly what ``plan`` asks for."""
         want = self._measurements.want
-        request, gate, probe = plan.evaluate, plan.gate, plan.probe
-        rollout, traffic = wish.spec.rollout, wish.spec.traffic
-        guards = None if request is None else (request, rollout.prometheus, rollout.guards, traffic)
-        want(key, "evaluation", guards, lambda: self._evaluate_for_ever(key, wish, _given(request)))
+        evaluation, gate, probe = self._question(key, wish, plan.evaluate), plan.gate, plan.probe
+        want(key, "evaluation", evaluation, lambda: self._evaluate_for_ever(key, _given(evaluation)))
         want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
         if gate is None:
             self._measurements.drop_gates(key)
         want(key, "probe", probe, lambda: self._probe_until_seen(key, wish, _given(probe)))
 
-    async def _evaluate_for_ever(self, key: Key, wish: ModelDeployment, request: EvaluationRequest) -> None:
-        """Evaluate at once, then every interval counted from start to start."""
-        rollout = wish.spec.rollout
-        gateway = self._gateway_settings(key, wish)
-        context = Context(
-            namespace=key.namespace,
-            name=key.name,
-            revision=request.revision,
-            stable=request.stable,
-            http=wish.spec.traffic.http is not None,
-            grpc=wish.spec.traffic.grpc is not None,
-            slot=request.slot,
-            profile=str(gateway.profile),
-            interval=request.interval,
-            since=request.since,
-        )
+    def _question(self, key: Key, wish: ModelDeployment, request: EvaluationRequest | None) -> _Question | None:
+        if request is None:
+            return None
+        rollout, gateway = wish.spec.rollout, self._gateway_settings(key, wish)
+        context = Context.of(wish, request, None if gateway is None else str(gateway.profile))
+        return _Question(request, context, requested(rollout.guards, request), rollout.prometheus)
+
+    async def _evaluate_for_ever(self, key: Key, question: _Question) -> None:
+        """Evaluate at once, then every interval counted from start to start.
+
+        The arms of an A/B test are asked for anew when their last result is older than it can tell: a question about
+        a whole day is dear.
+        """
+        request, context = question.request, question.context
+        metrics = self._metrics[question.prometheus]
         loop = asyncio.get_running_loop()
+        last: Evaluation | None = None
         while True:
             started = loop.time()
-            metrics = self._metrics[rollout.prometheus]
-            evaluation = await evaluate(metrics, rollout.guards, context, request, self._clock)
-            if evaluation.with_verdict(Verdict.PROVIDER_DOWN):
-                self._provider_failed(rollout.prometheus)
+            now = self._clock.now()
+            due = last is None or not last.arms or now - last.at >= step_at(context, now)
+            evaluation = await evaluate(metrics, question.guards, context, request, self._clock, with_arms=due)
+            if due:
+                last = evaluation
+            elif last is not None:
+                evaluation = replace(evaluation, arms=last.arms)
+            if evaluation.with_verdict(Verdict.PROVIDER_DOWN) or (splits(request) and not evaluation.arms):
+                self._provider_failed(question.prometheus)
             self._measurements.report(key, evaluation)
             spent = loop.time() - started
             await self._clock.sleep(max(request.interval.total_seconds() - spent, 0.05))
@@ -113,11 +129,13 @@ class Measurer:
         """Ask the gateway until it answers with every revision asked for.
 
         A gateway without an address in the settings cannot be asked: after its settle time its word
-        (Accepted, ResolvedRefs) has to do.
+        (Accepted, ResolvedRefs) has to do. Without a gateway there is nobody to ask.
         """
         targets = self._probe_targets(key, wish)
         if not targets:
-            await self._clock.sleep(self._gateway_settings(key, wish).settle.total_seconds())
+            gateway = self._gateway_settings(key, wish)
+            if gateway is not None:
+                await self._clock.sleep(gateway.settle.total_seconds())
             self._measurements.report(key, Probe(request.token, request.revisions, "not probed: no address"))
             return
         pause = FIRST_PROBE_PAUSE
@@ -130,13 +148,17 @@ class Measurer:
             await self._clock.sleep(pause)
             pause = min(pause * 2, LONGEST_PROBE_PAUSE)
 
-    def _gateway_settings(self, key: Key, wish: ModelDeployment) -> GatewaySettings:
+    def _gateway_settings(self, key: Key, wish: ModelDeployment) -> GatewaySettings | None:
         gateway = wish.spec.traffic.gateway
+        if gateway is None:
+            return None
         return self._settings.gateway(gateway.namespace or key.namespace, gateway.name)
 
     def _probe_targets(self, key: Key, wish: ModelDeployment) -> list[ProbeTarget]:
         gateway, traffic = self._gateway_settings(key, wish), wish.spec.traffic
-        targets = []
+        targets: list[ProbeTarget] = []
+        if gateway is None:
+            return targets
         if gateway.address and traffic.http is not None:
             targets.append(ProbeTarget(gateway.address, _authority(traffic.http.hostnames[0]), "http"))
         if gateway.probe_grpc_address and traffic.grpc is not None:

@@ -1,25 +1,50 @@
-"""The checks of guards that need no Prometheus: a query that can never work is a spec error."""
+"""The checks of guards that need no Prometheus: a guard that can never be judged is a spec error."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from modelrollout.api.base import clean
+from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
+from modelrollout.evidence.queries import selectors
+from modelrollout.evidence.slis import CatalogError
+from modelrollout.rollout.plan import EvaluationRequest
+from modelrollout.rollout.strategies import course_of
 
 EXAMPLE_HASH = "0123456789"
+DEFAULT_PROFILE = "envoy-gateway"
 
 
-def guards_problem(deployment: ModelDeployment, enforce_namespace: bool = True) -> str | None:
-    """The sentence that says which guard's query cannot be used and why; None where all can."""
+def guards_problem(
+    deployment: ModelDeployment, enforce_namespace: bool = True, profile: str = DEFAULT_PROFILE
+) -> str | None:
+    """The sentence that says which guard cannot be used and why; None where all can."""
     metadata = deployment.metadata
     example = f"{metadata.name}-{EXAMPLE_HASH}"
     for guard in deployment.spec.rollout.guards:
-        if guard.query is None:
-            continue
         try:
-            compile_query(
-                guard.query, metadata.namespace, metadata.name, example, example, guard.window, enforce_namespace
-            )
-        except QueryError as error:
+            if guard.query is None:
+                _check_sources(guard, deployment, example, profile)
+            else:
+                compile_query(
+                    guard.query, metadata.namespace, metadata.name, example, example, guard.window, enforce_namespace
+                )
+        except (QueryError, CatalogError) as error:
             return clean(f"guard {guard.name}: {error}", 500)
     return None
+
+
+def _check_sources(guard: Guard, deployment: ModelDeployment, example: str, profile: str) -> None:
+    """Refuse an SLI that a stage of the strategy would judge by requests that cannot show it."""
+    any_time = datetime(2000, 1, 1, tzinfo=UTC)
+    stages = [
+        stage
+        for stage in course_of(deployment.spec.rollout).stages
+        if stage.guarded and (guard.from_step or 0) <= stage.canary_step <= (guard.to_step or stage.canary_step)
+    ]
+    for source in dict.fromkeys(stage.source for stage in stages):
+        request = EvaluationRequest(1, example, example, 0, any_time, timedelta(seconds=1), source=source)
+        selectors(guard, Context.of(deployment, request, profile))

@@ -1,9 +1,12 @@
-"""Whose traffic is judged: the arm, its place in the route, and since when it has had weight."""
+"""Whose traffic is judged: the arm, its place in the route, by which requests, and since when it has had them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.rollout.plan import EvaluationRequest, Source
 
 
 @dataclass(frozen=True)
@@ -11,9 +14,10 @@ class Context:
     """The arm that guards are about.
 
     ``revision`` is the one on trial and ``stable`` the one beside it; ``slot`` is the place of ``revision`` in the
-    route; ``http`` and ``grpc`` say which routes exist; ``profile`` names the gateway's SLI catalog. ``interval`` is
-    the time between evaluations and ``since`` when the arm got its weight: nothing before it is ever counted.
-    ``enforce_namespace`` keeps every selector of a user's query inside ``namespace``.
+    route and ``source`` says which of its requests count; ``http`` and ``grpc`` say which routes exist; ``profile``
+    names the gateway's SLI catalog (None: there is no gateway). ``interval`` is the time between evaluations and
+    ``since`` when the arm got its weight: nothing before it is ever counted. ``enforce_namespace`` keeps every selector
+    of a user's query inside ``namespace``.
     """
 
     namespace: str
@@ -23,12 +27,36 @@ class Context:
     http: bool
     grpc: bool
     slot: int
-    profile: str
+    profile: str | None
     interval: timedelta
     since: datetime
+    source: Source = Source.WEIGHTED
     enforce_namespace: bool = True
+
+    @classmethod
+    def of(cls, deployment: ModelDeployment, request: EvaluationRequest, profile: str | None) -> Context:
+        """What ``request`` asks about the routes of ``deployment``, at a gateway of this profile."""
+        traffic = deployment.spec.traffic
+        return cls(
+            namespace=deployment.metadata.namespace,
+            name=deployment.metadata.name,
+            revision=request.revision,
+            stable=request.stable,
+            http=traffic.http is not None,
+            grpc=traffic.grpc is not None,
+            slot=request.slot,
+            profile=profile if traffic.gateway is not None else None,
+            interval=request.interval,
+            since=request.since,
+            source=request.source,
+        )
 
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that the arm is reached by."""
         return tuple(name for name, there in (("http", self.http), ("grpc", self.grpc)) if there)
+
+    @property
+    def other(self) -> Context:
+        """The same question about the stable revision, which has the other slot."""
+        return replace(self, revision=self.stable, stable=self.revision, slot=1 - self.slot)

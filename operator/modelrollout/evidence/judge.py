@@ -99,21 +99,17 @@ def _is_outside(guard: Guard, value: float | None) -> bool:
 
 def _sli_readings(guard: Guard, context: Context, answers: Mapping[str, Answer], now: datetime) -> list[Reading]:
     entry = indicator(guard, context)
-    given = [
-        (protocol, entry.source(protocol), answers[protocol].series)
-        for protocol in context.protocols
-        if protocol in answers
-    ]
+    given = [(protocol, answers[protocol].series) for protocol in context.protocols if protocol in answers]
     if len(given) < len(context.protocols) or not given:
         return [Reading(None, None, "not every protocol of the route was asked about")]
-    target = catalog(context.profile).target
+    known = catalog(context.profile)
     since = context.since.timestamp()
     readings = []
     for at in evaluation_times(guard, context, now):
         end = at.timestamp()
         wished = end - guard.window.total_seconds()
         window = Window(max(wished, since), end, full=wished >= since)
-        reading = read_window(entry, given, target, window)
+        reading = read_window(entry, given, known, window)
         readings.append(_with_enough(guard, entry.kind, reading, window))
     return readings
 

@@ -1,18 +1,22 @@
-"""From the raw samples of an answer to the value of an SLI in a window: pods summed, freshness checked."""
+"""From the raw samples of an answer to the value of an SLI in a window: pods and clusters summed, freshness checked."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from modelrollout.evidence.counters import Scrapes, growth, quantile
-from modelrollout.evidence.slis import Indicator, Kind, Source
+from modelrollout.evidence.slis import Catalog, Counters, Indicator, Kind
 from modelrollout.ports import Series
 
 STALE_AFTER = 30.0
 """Seconds after which the newest sample is too old, unless the scrape interval is so long that it is normal."""
+
+
+_Member = tuple[tuple[str, ...], Series]
+"""A series and its roles."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _Growth:
-    """Growth by role, summed over processes.
+    """Growth by role, summed over processes and their clusters.
 
     ``rate`` is that of the total per second (None: too few scrapes to tell).
     """
@@ -47,17 +51,17 @@ class _Growth:
 
 def read_window(
     indicator: Indicator,
-    answers: Sequence[tuple[str, Source, Sequence[Series]]],
-    target: Sequence[str],
+    answers: Sequence[tuple[str, Sequence[Series]]],
+    known: Catalog,
     window: Window,
 ) -> Reading:
-    """The value of ``indicator`` in ``window``, from the series of each protocol's answer (protocol, source, series).
+    """The value of ``indicator`` in ``window``, from the series of each protocol's answer.
 
     Every protocol must have been scraped: evidence about half of the traffic is none.
     """
     found = []
-    for protocol, source, series in answers:
-        grown = _grow(source, series, target, window)
+    for protocol, series in answers:
+        grown = _grow(indicator.counters(protocol), series, known, window)
         if isinstance(grown, str):
             return Reading(None, None, f"{grown} for {protocol} at the gateway")
         found.append(grown)
@@ -88,33 +92,31 @@ def _read_quantile(indicator: Indicator, found: Sequence[_Growth]) -> Reading:
     return Reading(value * indicator.scale, count)
 
 
-def _grow(source: Source, series: Sequence[Series], target: Sequence[str], window: Window) -> _Growth | str:
+def _grow(counters: Counters, series: Sequence[Series], known: Catalog, window: Window) -> _Growth | str:
     """The growth of all processes together, or the sentence that says why there is none."""
-    processes: dict[tuple[str, ...], list[tuple[tuple[str, ...], Series]]] = defaultdict(list)
+    processes: dict[tuple[str, ...], list[_Member]] = defaultdict(list)
     for one in series:
-        processes[tuple(one.labels.get(label, "") for label in target)].append((source.roles_of(one), one))
+        processes[tuple(one.labels.get(label, "") for label in known.target)].append((counters.roles_of(one), one))
     roles: dict[str, float] = defaultdict(float)
     buckets: dict[float, float] = defaultdict(float)
     spans: list[tuple[float, float, float]] = []
     newest, fresh = -math.inf, False
     for members in processes.values():
-        if all(names == ("alive",) for names, _ in members):
-            continue
-        scrapes = Scrapes.of([one for names, one in members if {"alive", "sentinel"} & set(names)]).until(window.end)
-        last, baseline = scrapes.newest(), scrapes.baseline(window.start)
-        if last is None:
-            continue
-        newest = max(newest, last)
-        fresh = fresh or window.end - last <= max(STALE_AFTER, scrapes.gap)
-        if baseline is None:
-            continue
-        for names, one in members:
-            grown = growth(one.samples, baseline, window.end, scrapes)
-            for name in names:
-                roles[name] += grown
-            if "buckets" in names and (bound := _bound(one)) is not None:
-                buckets[bound] += grown
-        spans.extend(_spans(members, scrapes, window))
+        for cluster, scrapes in _clusters(members, known.clusters.label, window.end):
+            last, baseline = scrapes.newest(), scrapes.baseline(window.start)
+            if last is None:
+                continue
+            newest = max(newest, last)
+            fresh = fresh or window.end - last <= max(STALE_AFTER, scrapes.gap)
+            if baseline is None:
+                continue
+            for names, one in cluster:
+                grown = growth(one.samples, baseline, window.end, scrapes)
+                for name in names:
+                    roles[name] += grown
+                if "buckets" in names and (bound := _bound(one)) is not None:
+                    buckets[bound] += grown
+            spans.extend(_spans(cluster, scrapes, window))
     if newest == -math.inf:
         return "no series"
     if not fresh:
@@ -122,9 +124,24 @@ def _grow(source: Source, series: Sequence[Series], target: Sequence[str], windo
     return _Growth(roles, buckets, _rate(spans))
 
 
-def _spans(
-    members: Sequence[tuple[tuple[str, ...], Series]], scrapes: Scrapes, window: Window
-) -> list[tuple[float, float, float]]:
+def _clusters(members: Sequence[_Member], label: str, end: float) -> Iterator[tuple[list[_Member], Scrapes]]:
+    """The series of one process by cluster, each with the scrapes that its growth is told from.
+
+    All clusters share the times of the scrapes: one that was not there at a scrape of the process was born later. A
+    restart of the process is one of all clusters, a cluster that was made anew one of its own series only.
+    """
+    times = Scrapes.of([one for names, one in members if {"alive", "sentinel"} & set(names)]).until(end)
+    alive = [one for names, one in members if names == ("alive",)]
+    clusters: dict[str, list[_Member]] = defaultdict(list)
+    for names, one in members:
+        if names != ("alive",):
+            clusters[one.labels.get(label, "")].append((names, one))
+    for cluster in clusters.values():
+        own = Scrapes.of(alive + [one for names, one in cluster if "sentinel" in names])
+        yield cluster, Scrapes(times.times, own.restarts)
+
+
+def _spans(members: Sequence[_Member], scrapes: Scrapes, window: Window) -> list[tuple[float, float, float]]:
     """First scrape, last scrape and growth of the total between them, for scrapes that lie in the window.
 
     A scrape before it would stretch the time by seconds in which the arm had less weight.

@@ -7,7 +7,7 @@ and Prometheus might read differently never leaves the operator.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -51,16 +51,15 @@ def quote(value: str) -> str:
     return f'"{escaped}"'
 
 
-def fill(selector: str, values: Mapping[str, str]) -> str:
-    """Fill the placeholders of a trusted selector with any text.
+def fill(selector: str, values: Mapping[str, Sequence[str]]) -> str:
+    """Fill the placeholders of a trusted selector with regular expressions that take exactly these texts.
 
-    Each is the whole of a double-quoted string, or all of it but a final ``|`` in a regular expression that also
-    takes series without the label.
+    Each is the whole of a double-quoted string, or all of it but a final ``|`` that also takes series without the
+    label.
     """
 
     def text(match: re.Match[str]) -> str:
-        value = values[match[1]]
-        return quote(f"{re.escape(value)}|" if match[2] else value)
+        return quote("|".join(re.escape(value) for value in values[match[1]]) + match[2])
 
     return re.sub(r'"\$([A-Za-z_]+)(\|?)"', text, selector)
 

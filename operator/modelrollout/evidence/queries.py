@@ -70,16 +70,18 @@ def user_query(guard: Guard, context: Context) -> str:
 
 
 def selectors(guard: Guard, context: Context) -> dict[str, str]:
-    """The selector of the SLI's counters by protocol."""
+    """The selector of the SLI's counters by protocol; raises CatalogError."""
+    return counter_selectors(indicator(guard, context), context)
+
+
+def counter_selectors(entry: Indicator, context: Context) -> dict[str, str]:
+    """The selector of the counters of ``entry`` by protocol, for the arm and source of ``context``."""
     known = catalog(context.profile)
-    return {
-        protocol: indicator(guard, context).source(protocol).query(known.cluster(protocol, context))
-        for protocol in context.protocols
-    }
+    return {protocol: entry.counters(protocol).query(known.names(protocol, context)) for protocol in context.protocols}
 
 
 def indicator(guard: Guard, context: Context) -> Indicator:
-    """The catalog's entry for the guard's SLI."""
+    """The catalog's entry for the guard's SLI; raises CatalogError where the source of ``context`` has none."""
     if guard.sli is None:
         raise ValueError(f"guard {guard.name} has no sli")
-    return catalog(context.profile).slis[guard.sli]
+    return catalog(context.profile).indicator(guard.sli, context)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 
 import promql_parser as promql
@@ -52,6 +54,10 @@ class Envoy:
     def __init__(self, instance: str = "10.0.0.1:19001", cluster: str = HTTP) -> None:
         self.place = {"instance": instance, "job": "gateway", "envoy_cluster_name": cluster}
         self.restart()
+
+    def beside(self, cluster: str) -> Envoy:
+        """Another cluster of the same proxy."""
+        return Envoy(self.place["instance"], cluster)
 
     def restart(self) -> None:
         self.counts: dict[Labels, float] = {}
@@ -104,29 +110,62 @@ class Storage:
 
     def __init__(self) -> None:
         self.samples: dict[Labels, list[tuple[float, float]]] = {}
+        self.ends: dict[Labels, list[float]] = {}
 
     def scrape(self, seconds: float, *proxies: Envoy) -> None:
+        """Scrape these clusters; a series of theirs that is gone gets Prometheus' mark that it ended."""
+        now, present = at(seconds).timestamp(), dict[Labels, float]()
         for proxy in proxies:
             proxy.uptime += 1.0
-            for key, value in {**proxy.counts, proxy.uptime_labels(): proxy.uptime}.items():
-                self.samples.setdefault(key, []).append((at(seconds).timestamp(), value))
+            present |= {**proxy.counts, proxy.uptime_labels(): proxy.uptime}
+        for key, value in present.items():
+            self.samples.setdefault(key, []).append((now, value))
+        scraped = {dict(key)["instance"] for key in present}
+        for key in self.samples.keys() - present.keys():
+            if dict(key)["instance"] in scraped:
+                self.ends.setdefault(key, []).append(now)
 
     def answer(self, text: str, end: datetime) -> Answer:
         """What Prometheus answers to a range selector."""
         node = promql.parse(text)
         assert isinstance(node, promql.MatrixSelector)
-        matchers = [(m.name, str(m), m.value) for m in node.vector_selector.matchers.matchers]
-        if node.vector_selector.name:
-            matchers.append(("__name__", "=", node.vector_selector.name))
         first = end.timestamp() - node.range.total_seconds()
         found = []
-        for key, samples in self.samples.items():
-            own = dict(key)
-            if all(_fits(own.get(name, ""), written, value) for name, written, value in matchers):
-                inside = tuple((when, value) for when, value in samples if first < when <= end.timestamp())
-                if inside:
-                    found.append(Series(own, inside))
+        for key in self._selected(node.vector_selector):
+            inside = tuple((when, value) for when, value in self.samples[key] if first < when <= end.timestamp())
+            if inside:
+                found.append(Series(dict(key), inside))
         return Answer("matrix", tuple(found))
+
+    def answer_range(self, text: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+        """What Prometheus answers to a selector in a range query: at each point the newest sample of five minutes."""
+        node = promql.parse(text)
+        assert isinstance(node, promql.VectorSelector)
+        points = [(start + count * step).timestamp() for count in range((end - start) // step + 1)]
+        found = []
+        for key in self._selected(node):
+            inside = tuple((point, value) for point in points if (value := self._newest(key, point)) is not None)
+            if inside:
+                found.append(Series(dict(key), inside))
+        return Answer("matrix", tuple(found))
+
+    def _newest(self, key: Labels, point: float) -> float | None:
+        samples = self.samples[key]
+        index = bisect_right(samples, (point, math.inf)) - 1
+        if index < 0 or point - samples[index][0] >= 300:
+            return None
+        ended = any(samples[index][0] < end <= point for end in self.ends.get(key, ()))
+        return None if ended else samples[index][1]
+
+    def _selected(self, node: promql.VectorSelector) -> list[Labels]:
+        matchers = [(m.name, str(m), m.value) for m in node.matchers.matchers]
+        if node.name:
+            matchers.append(("__name__", "=", node.name))
+        return [
+            key
+            for key in self.samples
+            if all(_fits(dict(key).get(name, ""), written, value) for name, written, value in matchers)
+        ]
 
     def judge(self, guard: Guard, where: Context, seconds: float) -> GuardResult:
         now = at(seconds)

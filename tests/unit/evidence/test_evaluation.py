@@ -44,7 +44,8 @@ class FakeMetrics:
 
 
 async def evaluated(metrics: FakeMetrics, *guards: Guard, interval: float = 10) -> Evaluation:
-    request = EvaluationRequest(3, "digits-new", "digits-old", 1, at(0), timedelta(seconds=interval))
+    names = tuple(guard.name for guard in guards)
+    request = EvaluationRequest(3, "digits-new", "digits-old", 1, at(0), timedelta(seconds=interval), guards=names)
     return await evaluate(metrics, guards, context(interval=interval), request, FixedClock())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Any
@@ -171,9 +172,14 @@ def test_a_value_in_a_pattern_means_itself(value: str) -> None:
 
 @given(TEXTS)
 def test_quoting_is_exact(value: str) -> None:
-    node = promql.parse(fill('x{a="$cluster"}', {"cluster": value}))
+    node = promql.parse(fill('x{a=~"$cluster",b=~"$cluster|"}', {"cluster": (value, "c")}))
     assert isinstance(node, promql.VectorSelector)
-    assert [matcher.value for matcher in node.matchers.matchers] == [value]
+    plain, optional = (matcher.value for matcher in sorted(node.matchers.matchers, key=lambda matcher: matcher.name))
+    assert re.fullmatch(plain, value)
+    assert re.fullmatch(plain, "c")
+    assert not re.fullmatch(plain, f"{value}~~~")
+    assert re.fullmatch(optional, value)
+    assert re.fullmatch(optional, "")
     literal = promql.parse(quote(value))
     assert isinstance(literal, promql.StringLiteral)
     assert literal.val == value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from importlib.resources import files
 
 import promql_parser as promql
@@ -10,8 +12,9 @@ import pytest
 from modelrollout.api.guard import Sli
 from modelrollout.evidence.slis import CatalogError, Kind, catalog, read
 from modelrollout.ports import Series
+from modelrollout.rollout.plan import Source
 from modelrollout.settings import GatewayProfile
-from tests.unit.evidence.envoy import GRPC, HTTP, context
+from tests.unit.evidence.envoy import context
 
 TEXT = (files("modelrollout.evidence") / "catalog" / "envoy-gateway.yaml").read_text("utf-8")
 
@@ -23,13 +26,61 @@ def test_every_profile_of_the_settings_has_every_sli(profile: GatewayProfile) ->
     assert set(found.slis) == set(Sli)
     for indicator in found.slis.values():
         for protocol in ("http", "grpc"):
-            assert isinstance(promql.parse(indicator.source(protocol).query("a/b")), promql.VectorSelector)
+            assert isinstance(promql.parse(indicator.counters(protocol).query(("a/b",))), promql.VectorSelector)
 
 
-def test_an_arm_is_its_cluster() -> None:
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        (Source.WEIGHTED, ("m/rule/0/backend/1",)),
+        (Source.MIRROR, ("m/rule/0-mirror-0",)),
+        (Source.PREVIEW, ("m/rule/2/backend/0", "m--preview/rule/0/backend/0")),
+        (Source.SPLIT, ("m/rule/0/backend/1", "m/rule/2/backend/0")),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_source_is_its_clusters(protocol: str, source: Source, names: tuple[str, ...]) -> None:
+    """As Envoy Gateway 1.8 was seen to name them."""
+    where = replace(context(), name="m", source=source)
+    expected = tuple(f"{protocol}route/demo/{name}" for name in names)
+    assert catalog("envoy-gateway").names(protocol, where) == expected
+
+
+def test_the_other_arm_has_the_other_slot() -> None:
+    where = replace(context(), source=Source.SPLIT).other
+    assert (where.revision, where.stable, where.slot) == ("digits-old", "digits-new", 0)
+    assert catalog("envoy-gateway").names("http", where) == (
+        "httproute/demo/digits/rule/0/backend/0",
+        "httproute/demo/digits/rule/1/backend/0",
+    )
+
+
+def test_a_selector_takes_all_clusters_of_a_source_and_no_other() -> None:
     found = catalog("envoy-gateway")
-    assert found.cluster("http", context()) == HTTP
-    assert found.cluster("grpc", context()) == GRPC
+    where = replace(context(), source=Source.SPLIT)
+    selector = promql.parse(found.slis[Sli.REQUEST_RATE].http.query(found.names("http", where)))
+    assert isinstance(selector, promql.VectorSelector)
+    pattern = next(m.value for m in selector.matchers.matchers if m.name == "envoy_cluster_name")
+    for name in ("", *found.names("http", where)):
+        assert re.fullmatch(pattern, name)
+    for name in ("httproute/demo/digits/rule/0/backend/0", "httproute/demo/digits/rule/2/backend/01", "x"):
+        assert not re.fullmatch(pattern, name)
+
+
+def test_the_grpc_errors_of_copies_cannot_be_measured() -> None:
+    found = catalog("envoy-gateway")
+    for http in (False, True):
+        where = replace(context(grpc=True, http=http), source=Source.MIRROR)
+        with pytest.raises(CatalogError, match="error-ratio of grpc cannot be measured by the source Mirror: Envoy"):
+            found.indicator(Sli.ERROR_RATIO, where)
+        assert found.indicator(Sli.LATENCY_P99, where).quantile == 0.99
+    assert found.indicator(Sli.ERROR_RATIO, replace(context(), source=Source.MIRROR)).kind is Kind.RATIO
+
+
+def test_a_source_without_counters_is_said() -> None:
+    text = "\n".join(line for line in TEXT.splitlines() if not line.startswith("    Mirror: "))
+    with pytest.raises(CatalogError, match="has no counters for the source Mirror: give the guard a query"):
+        read(text, "here").names("http", replace(context(), source=Source.MIRROR))
 
 
 @pytest.mark.parametrize(
@@ -48,8 +99,8 @@ def test_an_arm_is_its_cluster() -> None:
     ],
 )
 def test_roles_of_series(protocol: str, labels: dict[str, str], roles: tuple[str, ...]) -> None:
-    source = catalog("envoy-gateway").slis[Sli.ERROR_RATIO].source(protocol)
-    assert source.roles_of(Series(labels, ())) == roles
+    counters = catalog("envoy-gateway").slis[Sli.ERROR_RATIO].counters(protocol)
+    assert counters.roles_of(Series(labels, ())) == roles
 
 
 def test_kinds() -> None:
@@ -67,8 +118,11 @@ def test_kinds() -> None:
     [
         ("profile: envoy-gateway", "profile: x\nmore: y", "more"),
         ("target: [job, instance]", "target: []", "target"),
-        ("rule/0/backend/$slot", "rule/0", "must be made of"),
-        ('envoy_cluster_name=~"$cluster|"}', 'envoy_cluster_name=~"x"}', "must select by $cluster"),
+        ("Split: [httproute/$namespace/$name/rule/0/backend/$slot", "Split: [$namespace/$name", "must name the arm"),
+        ("0-mirror-0]", "0-mirror-$place]", "Mirror must be made of"),
+        ("    Weighted: [httproute/$namespace/$name/rule/0/backend/$slot]\n", "", "lacks the source Weighted"),
+        ('envoy_cluster_name=~"$cluster|"}', 'envoy_cluster_name="$cluster"}', "must select by =~ $cluster"),
+        ('envoy_cluster_name=~"$cluster|"}', 'envoy_cluster_name=~"x"}', "must select by =~ $cluster"),
         ("select: '{", "select: 'sum({", "unclosed left parenthesis"),
         ("select: '{", "select: '1 + {", "must be one vector selector"),
         ("quantile: 0.95", "quantile: 1.5", "quantile"),

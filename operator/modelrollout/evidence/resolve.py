@@ -1,0 +1,34 @@
+"""What a guard asks of Prometheus, in words for people: the texts that are sent, or why none can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelrollout.api.guard import Guard
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.queries import guard_queries
+from modelrollout.evidence.slis import CatalogError
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The questions of one guard: PromQL by name (``query``, or the protocols of an SLI), or what is wrong with it."""
+
+    guard: Guard
+    queries: dict[str, str]
+    problem: str | None = None
+
+
+def resolve_guards(guards: Iterable[Guard], context: Context, now: datetime) -> tuple[Resolved, ...]:
+    """Every guard with its queries as they are sent at ``now``; never raises."""
+    return tuple(_resolve(guard, context, now) for guard in guards)
+
+
+def _resolve(guard: Guard, context: Context, now: datetime) -> Resolved:
+    try:
+        return Resolved(guard, {query.name: query.text for query in guard_queries(guard, context, now)})
+    except (QueryError, CatalogError) as error:
+        return Resolved(guard, {}, str(error))
