@@ -8,11 +8,11 @@ import yaml
 from modelrollout.adapters.kubernetes import KINDS
 from modelrollout.ports import Manifest
 from modelrollout.render.difference import differs
-from modelrollout.render.readback import backends_of
+from modelrollout.render.readback import observe_traffic
 from modelrollout.render.trim import trim
-from modelrollout.rollout.plan import WHOLE
+from modelrollout.rollout.plan import WHOLE, RoutePlan, Slot
 from tests.component.apiserver import APPLY, ApiServer
-from tests.unit.render.cases import CASES, GOLDEN
+from tests.unit.render.cases import CASES, GOLDEN, Case, load_case
 
 
 def outputs(name: str, namespace: str) -> list[Manifest]:
@@ -36,16 +36,20 @@ def apply(api: ApiServer, body: Manifest) -> Manifest:
 def test_a_stored_object_does_not_differ_from_what_was_rendered(
     gateway_api: ApiServer, namespace: str, name: str
 ) -> None:
+    kept = {}
     for body in outputs(name, namespace):
         stored = apply(gateway_api, body)
         assert not differs(body, stored), body["kind"]
         assert not differs(body, trim(body["kind"], stored)), body["kind"]
         again = apply(gateway_api, body)
         assert again["metadata"]["resourceVersion"] == stored["metadata"]["resourceVersion"]
-        if "Route" in body["kind"]:
-            backends = backends_of(trim(body["kind"], stored))
-            assert backends is not None
-            assert sum(backend.weight for backend in backends) == WHOLE
+        kept[body["kind"], body["metadata"]["name"]] = trim(body["kind"], stored)
+    case = load_case(name)
+    read = observe_traffic(case.wish, lambda kind, name: kept.get((kind, name)))
+    assert read.backends is not None
+    assert sum(backend.weight for backend in read.backends) == WHOLE
+    assert read.mirror == (case.plan.mirror and (case.plan.mirror.revision, case.plan.mirror.weight))
+    assert read.split == case.plan.split
 
 
 def test_a_change_by_another_is_seen_and_put_right(gateway_api: ApiServer, namespace: str) -> None:
@@ -77,3 +81,23 @@ def test_pods_are_admitted_where_restricted_is_enforced(api: ApiServer, namespac
     assert answer.code == 201, answer.message
     spec["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     assert "violates PodSecurity" in api.request("POST", path, pod, dryRun="All").message
+
+
+@pytest.mark.parametrize("name", ["abtest-split", "shadow-mirror", "service-bluegreen"])
+def test_what_a_plan_does_not_ask_for_any_more_is_gone_after_one_write(
+    gateway_api: ApiServer, namespace: str, name: str
+) -> None:
+    """Copies, rules, cookies and their annotation: users of a test that ended are home in the same write."""
+    case = load_case(name)
+    home = Case(case.wish, case.settings, RoutePlan((Slot(case.plan.stable, WHOLE), Slot(None, 0)), case.plan.stable))
+    for during, after in zip(case.traffic(), home.traffic(), strict=True):
+        for body in (during, after):
+            body["metadata"]["namespace"] = namespace
+        assert differs(after, apply(gateway_api, during))
+        stored = apply(gateway_api, after)
+        assert not differs(after, stored)
+        assert differs(during, stored)
+        text = str({key: stored[key] for key in ("spec",)} | stored["metadata"].get("annotations", {}))
+        assert "ookie" not in text
+        assert "RequestMirror" not in text
+        assert case.revision_name not in text

@@ -60,7 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [list, watch, get, create, patch]
 - apiGroups: [""]
   resources: [services]
-  verbs: [list, watch, get, create, patch]
+  verbs: [list, watch, get, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, get, create, patch]

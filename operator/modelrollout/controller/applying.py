@@ -12,12 +12,15 @@ from modelrollout.api.status import HISTORY_LIMIT, status_to_dict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
 from modelrollout.render.names import is_ours, owner_uid
-from modelrollout.render.readback import differs
+from modelrollout.render.names import preview as preview_name
+from modelrollout.render.readback import differs, observe_traffic
 from modelrollout.render.revision import Revision, materials, model_revision
-from modelrollout.render.route import GRPC_ROUTE, HTTP_ROUTE, route_kinds, routes
+from modelrollout.render.route import ROUTE_KINDS, preview_routes, routes
 from modelrollout.render.service import disruption_budget, service
+from modelrollout.render.traffic_service import SERVICE, traffic_service
+from modelrollout.render.upgrade import as_made
 from modelrollout.render.workload import deployment as render_deployment
-from modelrollout.rollout.plan import Plan
+from modelrollout.rollout.plan import Plan, RoutePlan
 from modelrollout.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,15 +48,14 @@ class Applier:
         goes last: its weight was read back as zero before the plan was made.
         """
         if plan.route is not None:
-            for body in routes(wish, plan.route):
-                await self._have(key, body)
-            await self._drop_route(key, wish)
+            await self._direct(key, wish, plan.route)
         if plan.create_revision == revision_name(wish.metadata.name, wish.spec):
             await self._record(key, wish)
         for workload in plan.workloads:
             await self._fleet(key, wish, workload.revision, workload.replicas)
         for revision in plan.retire:
-            await self._fleet(key, wish, revision, 0)
+            if self._cache.get(key, "Deployment", revision) is not None:
+                await self._fleet(key, wish, revision, 0, addressed=False)
         for name in plan.prune:
             await self._delete(key, wish, "ModelRevision", name)
 
@@ -113,12 +115,39 @@ class Applier:
         record = self._cache.get(key, "ModelRevision", name)
         return record if record is not None and is_ours(record, wish.metadata.uid) else None
 
-    async def _fleet(self, key: Key, wish: ModelDeployment, name: str, replicas: int) -> None:
+    async def _direct(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> None:
+        """Routes or the Service as ``plan`` has them; then what else of ours leads requests is dropped."""
+        by_gateway = wish.spec.traffic.gateway is not None
+        bodies = (*routes(wish, plan), *preview_routes(wish, plan)) if by_gateway else (traffic_service(wish, plan),)
+        for body in bodies:
+            await self._have(key, body)
+        wanted = {(body["kind"], body["metadata"]["name"]) for body in bodies}
+        for kind in ROUTE_KINDS:
+            for name in (key.name, preview_name(key.name)):
+                if (kind, name) not in wanted:
+                    await self._delete(key, wish, kind, name)
+        if by_gateway:
+            await self._drop_service(key, wish, plan)
+
+    async def _drop_service(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> None:
+        """The Service of the time before there was a gateway. Its users keep it until the routes are in force."""
+        live = self._cache.get(key, SERVICE, key.name)
+        if live is None or not is_ours(live, wish.metadata.uid):
+            return
+        if observe_traffic(wish, lambda kind, name: self._cache.get(key, kind, name)).accepted:
+            await self._delete(key, wish, SERVICE, key.name)
+        else:
+            await self._have(key, traffic_service(wish, plan))
+
+    async def _fleet(
+        self, key: Key, wish: ModelDeployment, name: str, replicas: int, *, addressed: bool = True
+    ) -> None:
+        """The Deployment of a revision; ``addressed`` its Service and PodDisruptionBudget too, also with no pods."""
         record = self._own_record(key, wish, name)
         if record is None and name == revision_name(wish.metadata.name, wish.spec):
             await self._record(key, wish)
             record = self._own_record(key, wish, name)
-        if record is None and replicas:
+        if record is None and addressed:
             record = await self._restored(key, wish, name)
         if record is None:
             _LOGGER.warning("%s/%s: the record of %s is gone; its pods are left as they are", *_names(key), name)
@@ -129,20 +158,13 @@ class Applier:
             _LOGGER.warning("%s/%s: the record of %s cannot be read: %s", *_names(key), name, error)
             return
         live = self._cache.get(key, "Deployment", name)
-        if live is None and replicas == 0:
-            return
         made = materials(revision, self._settings, live)
         if made is None:
             return
-        await self._have(key, render_deployment(revision, replicas, made))
-        if replicas:
+        await self._have(key, as_made(render_deployment(revision, replicas, made), live))
+        if addressed:
             await self._have(key, service(revision))
             await self._have(key, disruption_budget(revision))
-
-    async def _drop_route(self, key: Key, wish: ModelDeployment) -> None:
-        """A route of a protocol that the spec does not ask for any more."""
-        for kind in {HTTP_ROUTE, GRPC_ROUTE} - set(route_kinds(wish)):
-            await self._delete(key, wish, kind, key.name)
 
     async def _delete(self, key: Key, wish: ModelDeployment, kind: str, name: str) -> None:
         live = self._cache.get(key, kind, name)

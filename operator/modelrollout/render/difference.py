@@ -21,6 +21,11 @@ _KEYS: dict[str, tuple[str, ...]] = {
 """Lists that server-side apply merges by these keys: others may have added items of their own there."""
 
 _AMOUNTS = ("requests", "limits")
+_WHOLE = ("selector",)
+"""Maps that are replaced as a whole: one key more finds other pods."""
+_OWNED = ("filters", "matches", "headers", "add", "remove", "method")
+"""Parts of a route's rules that change what the rule does and that no API server adds by default."""
+
 _SERVER_OWNED = ("resourceVersion", "managedFields", "generation", "creationTimestamp", "status")
 _EMPTY: tuple[Any, ...] = (None, "", False, 0, {}, [], ())
 
@@ -28,8 +33,9 @@ _EMPTY: tuple[Any, ...] = (None, "", False, 0, {}, [], ())
 def differs(desired: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
     """Whether any field of ``desired`` is missing or has another value in ``live``.
 
-    Fields and keyed items only in ``live`` (defaults of the API server, additions of others) do not count. What is
-    empty in ``desired`` may be absent. Amounts are compared as amounts: ``1000m`` is ``1``.
+    Fields and keyed items only in ``live`` (defaults of the API server, additions of others) do not count, except where
+    they change who gets the traffic: a filter or match added to a route, a label added to a selector. What is empty in
+    ``desired`` may be absent. Amounts are compared as amounts: ``1000m`` is ``1``.
     """
     if live is None:
         return True
@@ -38,7 +44,11 @@ def differs(desired: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
 
 
 def _differ(desired: Any, live: Any, key: str) -> bool:
+    if key == "rules" and _added(desired, live):
+        return True
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        if key in _WHOLE and len(desired) != len(live):
+            return True
         if key in _AMOUNTS:
             return any(_amounts_differ(value, live.get(name)) for name, value in desired.items())
         return any(
@@ -53,6 +63,15 @@ def _differ(desired: Any, live: Any, key: str) -> bool:
     if live is None:
         return not _is_empty(desired)
     return type(desired) is not type(live) or bool(desired != live)
+
+
+def _added(desired: Any, live: Any) -> bool:
+    """Whether a rule in ``live`` does something that ``desired`` does not ask for."""
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        return any(live.get(name) and not desired.get(name) for name in _OWNED) or any(
+            _added(value, live.get(name)) for name, value in desired.items()
+        )
+    return _is_list(desired) and _is_list(live) and any(map(_added, desired, live))
 
 
 def _listed_differ(desired: Sequence[Any], live: Sequence[Any]) -> bool:

@@ -16,6 +16,8 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_DEPLOYMENT = "modelrollout.io/deployment"
 LABEL_REVISION = "modelrollout.io/revision"
+ANNOTATION_SPLIT = "modelrollout.io/split"
+ANNOTATION_LAYOUT = "modelrollout.io/layout"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 """Label selector that finds every child of every ModelDeployment."""
 
@@ -32,6 +34,20 @@ def labels(deployment: str, revision: str | None = None) -> dict[str, str]:
     if revision is not None:
         found[LABEL_REVISION] = revision
     return found
+
+
+def pod_labels(deployment: str, revision: str) -> dict[str, str]:
+    """The labels that tell the pods of one revision from all others; selectors consist of them."""
+    return {LABEL_DEPLOYMENT: deployment, LABEL_REVISION: revision}
+
+
+def preview(deployment: str) -> str:
+    """Name of the routes of the preview hostnames.
+
+    Two dashes, because ``<name>-preview`` may well be another ModelDeployment; no dot, because Envoy cuts the names of
+    its statistics there.
+    """
+    return f"{deployment}--preview"
 
 
 def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:

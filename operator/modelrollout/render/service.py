@@ -14,13 +14,18 @@ def service(revision: Revision) -> Manifest:
     body["spec"] = {
         "type": "ClusterIP",
         "selector": selector(revision),
-        "ports": [
-            _port("http", names.HTTP_PORT, "http"),
-            _port("grpc", names.GRPC_PORT, "kubernetes.io/h2c"),
-            _port("metrics", names.METRICS_PORT, "http"),
-        ],
+        "ports": ports(),
     }
     return body
+
+
+def ports() -> list[dict[str, object]]:
+    """HTTP, gRPC and metrics, by the names that the pods give them."""
+    return [
+        _port("http", names.HTTP_PORT, "http"),
+        _port("grpc", names.GRPC_PORT, "kubernetes.io/h2c"),
+        _port("metrics", names.METRICS_PORT, "http"),
+    ]
 
 
 def disruption_budget(revision: Revision) -> Manifest:

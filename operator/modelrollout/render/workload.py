@@ -39,7 +39,7 @@ def deployment(revision: Revision, replicas: int, made_with: Materials) -> Manif
 
 def selector(revision: Revision) -> dict[str, str]:
     """The labels by which Deployment, Service and PodDisruptionBudget find the pods."""
-    return {names.LABEL_DEPLOYMENT: revision.deployment, names.LABEL_REVISION: revision.name}
+    return names.pod_labels(revision.deployment, revision.name)
 
 
 def pod(revision: Revision, made_with: Materials) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeploym
 from modelrollout.api.modelrevision import parse_modelrevision
 from modelrollout.ports import Manifest
 from modelrollout.render.revision import Materials, Revision, materials, model_revision
-from modelrollout.render.route import routes
+from modelrollout.render.route import preview_routes, routes
 from modelrollout.render.service import disruption_budget, service
+from modelrollout.render.traffic_service import traffic_service
 from modelrollout.render.workload import deployment
-from modelrollout.rollout.plan import WHOLE, RoutePlan, Slot
+from modelrollout.rollout.plan import ARMED, WHOLE, Mirror, RoutePlan, Slot
 from modelrollout.settings import Settings, load
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -55,8 +56,14 @@ class Case:
             deployment(revision, self.wish.spec.replicas, self.materials),
             service(revision),
             disruption_budget(revision),
-            *routes(self.wish, self.plan),
+            *self.traffic(),
         ]
+
+    def traffic(self) -> list[Manifest]:
+        """The objects that lead users to the pods."""
+        if self.wish.spec.traffic.gateway is None:
+            return [traffic_service(self.wish, self.plan)]
+        return [*routes(self.wish, self.plan), *preview_routes(self.wish, self.plan)]
 
 
 def load_case(name: str, **changes: Any) -> Case:
@@ -65,9 +72,25 @@ def load_case(name: str, **changes: Any) -> Case:
     raw["spec"] |= changes
     wish = parse_modeldeployment(raw)
     serving = revision_name(wish.metadata.name, wish.spec)
-    if name.startswith("canary-"):
-        stable = f"{wish.metadata.name}-0000000000"
-        plan = RoutePlan((Slot(stable, WHOLE - 50_000), Slot(serving, 50_000)), stable)
-    else:
-        plan = RoutePlan((Slot(serving, WHOLE), Slot(None, 0)), serving)
-    return Case(wish, load(GOLDEN / "settings.yaml"), plan)
+    return Case(wish, load(GOLDEN / "settings.yaml"), _plan(name, f"{wish.metadata.name}-0000000000", serving))
+
+
+def _plan(name: str, stable: str, candidate: str) -> RoutePlan:
+    """In the middle of an attempt, as the case's name says: the stable revision in slot 0, the candidate in slot 1."""
+
+    def slots(weight: int) -> tuple[Slot, Slot]:
+        return Slot(stable, WHOLE - weight), Slot(candidate, weight)
+
+    match name.partition("-")[0]:
+        case "canary":
+            return RoutePlan(slots(50_000), stable)
+        case "shadow":
+            return RoutePlan(slots(0), stable, mirror=Mirror(candidate, 2_500))
+        case "abtest":
+            return RoutePlan(slots(300_000), stable, split=candidate)
+        case "bluegreen":
+            return RoutePlan(slots(0), stable, mirror=Mirror(candidate, 100_000), preview=candidate)
+        case "service":
+            return RoutePlan(slots(WHOLE - ARMED), stable)
+        case _:
+            return RoutePlan((Slot(candidate, WHOLE), Slot(None, 0)), candidate)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.ports import Manifest
 from modelrollout.render.readback import backends_of, observe_routes, route_state
-from modelrollout.render.route import grpc_route, http_route, route_kinds, routes
+from modelrollout.render.route import route_kinds, routes
 from modelrollout.rollout.observed import Backend
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
 from tests.unit.render.cases import load_case
@@ -22,6 +23,14 @@ PLANS = {
     "half": RoutePlan((Slot(B, 500_000), Slot(A, 500_000)), A),
     "off, still there": RoutePlan((Slot(A, WHOLE), Slot(B, 0)), A),
 }
+
+
+def http_route(wish: ModelDeployment, plan: RoutePlan) -> Manifest:
+    return next(body for body in routes(wish, plan) if body["kind"] == "HTTPRoute")
+
+
+def grpc_route(wish: ModelDeployment, plan: RoutePlan) -> Manifest:
+    return next(body for body in routes(wish, plan) if body["kind"] == "GRPCRoute")
 
 
 def live(body: Manifest, generation: int = 3, **conditions: tuple[str, int]) -> Manifest:
@@ -98,8 +107,7 @@ def test_weights_that_are_not_the_whole_are_refused(slots: tuple[Slot, Slot]) ->
 def test_only_what_is_asked_for() -> None:
     assert route_kinds(load_case("first-pvc-gpu").wish) == ("GRPCRoute",)
     assert route_kinds(load_case("first-minimal").wish) == ("HTTPRoute",)
-    with pytest.raises(ValueError, match="grpc"):
-        grpc_route(load_case("first-minimal").wish, PLANS["half"])
+    assert [body["kind"] for body in routes(load_case("first-minimal").wish, PLANS["half"])] == ["HTTPRoute"]
 
 
 def test_the_gateways_namespace_defaults_to_the_own() -> None:

@@ -1,0 +1,147 @@
+"""Copies for the candidate, and the routes of the preview hostnames."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelrollout.ports import Manifest
+from modelrollout.render.difference import differs
+from modelrollout.render.readback import backends_of, mirror_of, observe_routes, observe_traffic
+from modelrollout.render.route import preview_kinds, preview_routes, routes
+from modelrollout.rollout.observed import Backend
+from modelrollout.rollout.plan import WHOLE, Mirror, RoutePlan, Slot
+from tests.unit.render.cases import load_case
+from tests.unit.render.test_route import live
+
+A, B = "digits-aaaaaaaaaa", "digits-bbbbbbbbbb"
+SLOTS = (Slot(A, WHOLE), Slot(B, 0))
+SHADOW = RoutePlan(SLOTS, A, mirror=Mirror(B, 2_500))
+PLAIN = RoutePlan(SLOTS, A)
+TAKEN = {"Accepted": ("True", 3), "ResolvedRefs": ("True", 3)}
+
+
+def test_users_requests_are_copied_and_pinned_ones_are_not() -> None:
+    for body, port in zip(routes(load_case("shadow-mirror").wish, SHADOW), (8000, 8001), strict=True):
+        weighted, *pinned = body["spec"]["rules"]
+        (mirror,) = weighted["filters"]
+        assert mirror["requestMirror"]["backendRef"]["name"] == B
+        assert mirror["requestMirror"]["backendRef"]["port"] == port
+        assert all("filters" not in rule for rule in pinned)
+        assert [rule["backendRefs"][0]["name"] for rule in pinned] == [A, B]
+
+
+@pytest.mark.parametrize("weight", [10, 2_500, 333_333, WHOLE])
+def test_a_mirror_is_read_back(weight: int) -> None:
+    bodies = routes(load_case("shadow-mirror").wish, RoutePlan(SLOTS, A, mirror=Mirror(B, weight)))
+    read = observe_routes(bodies)
+    assert read.mirror == (B, weight)
+    assert read.backends == (Backend(A, WHOLE), Backend(B, 0))
+    assert observe_routes(routes(load_case("shadow-mirror").wish, PLAIN)).mirror is None
+
+
+@pytest.mark.parametrize(
+    ("share", "parts"),
+    [({"percent": 7}, 70_000), ({"fraction": {"numerator": 1}}, 10_000), ({}, WHOLE), ({"percent": 0}, 0)],
+)
+def test_a_share_that_a_person_wrote_is_read_in_any_unit(share: dict[str, Any], parts: int) -> None:
+    (body, _) = routes(load_case("shadow-mirror").wish, SHADOW)
+    mirror = body["spec"]["rules"][0]["filters"][0]["requestMirror"]
+    del mirror["fraction"]
+    mirror |= share
+    assert mirror_of(body) == (B, parts)
+    assert mirror_of({}) is None
+
+
+def test_routes_that_differ_in_their_mirror_are_not_alike() -> None:
+    wish = load_case("shadow-mirror").wish
+    read = observe_routes([routes(wish, SHADOW)[0], routes(wish, PLAIN)[1]])
+    assert (read.backends, read.mirror) == (None, (B, 2_500))
+
+
+@pytest.mark.parametrize("weight", [0, -1, WHOLE + 1])
+def test_a_mirror_of_nothing_is_refused(weight: int) -> None:
+    with pytest.raises(ValueError, match="mirror"):
+        routes(load_case("shadow-mirror").wish, RoutePlan(SLOTS, A, mirror=Mirror(B, weight)))
+
+
+def test_a_mirror_that_shall_go_is_a_difference() -> None:
+    """Nothing of a route without a mirror speaks of filters, so what was added must be looked for."""
+    wish = load_case("shadow-mirror").wish
+    for plain, shadow in zip(routes(wish, PLAIN), routes(wish, SHADOW), strict=True):
+        assert differs(plain, shadow)
+        assert differs(shadow, plain)
+        assert not differs(plain, plain)
+
+
+def add_cookie(body: Manifest) -> None:
+    modifier = body["spec"]["rules"][1]["backendRefs"][0]["filters"][0]["responseHeaderModifier"]
+    modifier["add"] = [{"name": "Set-Cookie", "value": "a=b"}]
+
+
+def add_match(body: Manifest) -> None:
+    rule = body["spec"]["rules"][0]
+    rule["matches"] = [{**(rule.get("matches") or [{}])[0], "headers": [{"name": "x", "value": "y"}]}]
+
+
+def add_filter(body: Manifest) -> None:
+    body["spec"]["rules"][1]["filters"] = [{"type": "RequestHeaderModifier"}]
+
+
+@pytest.mark.parametrize("change", [add_cookie, add_match, add_filter])
+def test_what_somebody_adds_to_a_rule_is_a_difference(change: Any) -> None:
+    for desired in routes(load_case("shadow-mirror").wish, PLAIN):
+        (changed,) = (
+            body for body in routes(load_case("shadow-mirror").wish, PLAIN) if body["kind"] == desired["kind"]
+        )
+        change(changed)
+        assert differs(desired, changed), desired["kind"]
+
+
+def test_defaults_of_the_api_server_are_none() -> None:
+    (body, _) = routes(load_case("shadow-mirror").wish, PLAIN)
+    stored = live(body)
+    for rule in stored["spec"]["rules"]:
+        rule["filters"] = []
+        rule["name"] = "weighted"
+    assert not differs(body, stored)
+
+
+def test_previews_lead_to_one_revision() -> None:
+    wish = load_case("bluegreen-preview").wish
+    assert preview_kinds(wish) == ("HTTPRoute", "GRPCRoute")
+    for plan, expected in ((RoutePlan(SLOTS, A, preview=B), B), (PLAIN, A)):
+        for body in preview_routes(wish, plan):
+            assert body["metadata"]["name"] == "digits--preview"
+            (rule,) = body["spec"]["rules"]
+            (backend,) = rule["backendRefs"]
+            assert backend["name"] == expected
+            assert backend["filters"][0]["responseHeaderModifier"]["set"][0]["value"] == expected
+    assert preview_routes(wish, PLAIN)[0]["spec"]["hostnames"] == ["digits-next.example.com"]
+    assert preview_routes(load_case("canary-s3").wish, PLAIN) == ()
+
+
+def test_a_refused_preview_is_told_and_holds_nobody_up() -> None:
+    wish = load_case("bluegreen-preview").wish
+    (main,) = routes(wish, PLAIN)
+    http, grpc = preview_routes(wish, PLAIN)
+    found = {
+        ("HTTPRoute", "digits"): live(main, **TAKEN),
+        ("HTTPRoute", "digits--preview"): live(http, Accepted=("False", 3)),
+        ("GRPCRoute", "digits--preview"): live(grpc, **TAKEN),
+    }
+    read = observe_traffic(wish, lambda kind, name: found.get((kind, name)))
+    assert read.accepted
+    assert read.rejection == "Gateway inference refuses the HTTPRoute: Because: of this"
+    assert read.backends == backends_of(main)
+    found.pop(("HTTPRoute", "digits--preview"))
+    assert observe_traffic(wish, lambda kind, name: found.get((kind, name))).rejection is None
+
+
+def test_routes_of_another_owner_are_not_read() -> None:
+    wish = load_case("bluegreen-preview").wish
+    stranger = live(routes(wish, PLAIN)[0], **TAKEN)
+    stranger["metadata"]["ownerReferences"][0]["uid"] = "of-another"
+    read = observe_traffic(wish, lambda kind, name: stranger if kind == "HTTPRoute" else None)
+    assert (read.backends, read.token, read.probed) == (None, "", True)
