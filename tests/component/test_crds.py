@@ -50,7 +50,7 @@ def revision() -> Manifest:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 7
+    assert len(EXAMPLES) >= 13
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from modelrollout.api.crd import RESOURCES, schema_of
-from modelrollout.api.modeldeployment import parse_modeldeployment
+from modelrollout.api.modeldeployment import ModelDeployment, Strategy, parse_modeldeployment
+from modelrollout.evidence.check import guards_problem
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "deploy" / "examples").glob("*.yaml"))
 
@@ -24,6 +25,48 @@ def deployments(example: Path) -> list[dict[str, Any]]:
 def test_accepted(example: Path) -> None:
     for manifest in deployments(example):
         parse_modeldeployment(manifest)
+
+
+def everything() -> list[ModelDeployment]:
+    return [parse_modeldeployment(manifest) for example in EXAMPLES for manifest in deployments(example)]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_every_guard_can_be_asked(example: Path) -> None:
+    for manifest in deployments(example):
+        assert guards_problem(parse_modeldeployment(manifest)) is None
+
+
+def test_every_strategy_has_an_example() -> None:
+    assert {each.spec.rollout.strategy for each in everything()} == {*Strategy}
+
+
+def test_all_can_be_applied_to_one_namespace() -> None:
+    names = [each.metadata.name for each in everything()]
+    assert len(set(names)) == len(names)
+    hostnames = [
+        name
+        for each in everything()
+        for hosts in (each.spec.traffic.http, each.spec.traffic.grpc)
+        if hosts is not None
+        for name in hosts.hostnames
+    ]
+    assert len(set(hostnames)) == len(hostnames)
+
+
+LOCAL = ("canary-advanced", "blue-green", "shadow", "ab-test", "recreate", "service-traffic")
+
+
+@pytest.mark.parametrize("stem", LOCAL)
+def test_the_local_cluster_has_what_it_needs(stem: str) -> None:
+    (example,) = (path for path in EXAMPLES if path.stem == stem)
+    (manifest,) = deployments(example)
+    model = parse_modeldeployment(manifest).spec.model
+    assert (model.name, model.version) == ("digits", "1.1.0")
+    assert model.source.uri == "s3://models/digits/1.1.0"
+    assert model.source.endpoint == "http://s3.storage:9000"
+    assert model.source.secret_ref is not None
+    assert model.source.secret_ref.name == "model-store"
 
 
 def used(node: Any, path: str = "") -> set[str]:
