@@ -35,6 +35,10 @@ class RejectedError(PortError):
     """The API server refused the object itself (400, 422, 413): retrying the same bytes is useless."""
 
 
+class TerminatingError(PortError):
+    """The namespace is being deleted: nothing new can be made in it ever again."""
+
+
 class ForeignObjectError(PortError):
     """An object with our name exists and is not ours."""
 

@@ -13,6 +13,7 @@ from modelrollout.ports import (
     DeniedError,
     PortError,
     RejectedError,
+    TerminatingError,
     TransientError,
 )
 
@@ -114,7 +115,7 @@ def convert(call: Call, failure: Failure) -> PortError:
 
 def _forbidden(call: Call, failure: Failure, said: str) -> PortError:
     if any(kind == "NamespaceTerminating" for kind, _ in failure.causes()):
-        return TransientError(f"{call.what}: namespace {call.namespace} is being deleted")
+        return TerminatingError(f"{call.what}: namespace {call.namespace} is being deleted")
     if match := _NOT_ALLOWED.search(failure.text):
         what = f"{match['verb']} {match['resource']}" + (f".{match['group']}" if match["group"] else "")
         where = f" in namespace {match['namespace']}" if match["namespace"] else ""

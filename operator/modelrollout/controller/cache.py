@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol, TypeVar
 
 from modelrollout.ports import Manifest
+
+Facts = TypeVar("Facts")
 
 TOMBSTONES = 4096
 DEPARTED = 64
@@ -24,11 +28,22 @@ class Key:
     name: str
 
 
-@dataclass(frozen=True)
+class Follower(Protocol):
+    """Told of every change, in order."""
+
+    def kept(self, key: Key, manifest: Manifest) -> None:
+        """An object is new or changed; ``manifest`` must not be changed or kept."""
+
+    def lost(self, key: Key, kind: str, name: str) -> None:
+        """An object is gone."""
+
+
+@dataclass
 class _Entry:
     uid: str
     version: int
     text: bytes
+    facts: tuple[Callable[[Manifest], Any], Any] | None = None
 
 
 class Cache:
@@ -40,9 +55,17 @@ class Cache:
     def __init__(self, trim: Callable[[str, Manifest], Manifest] = lambda _, manifest: manifest) -> None:
         self._trim = trim
         self._objects: dict[Key, dict[tuple[str, str], _Entry]] = defaultdict(dict)
-        self._buried: set[str] = set()
+        self._buried: dict[str, float] = {}
         self._burials: deque[str] = deque()
         self._departed: dict[tuple[Key, str, str], _Entry] = {}
+        self._followers: list[Follower] = []
+
+    def follow(self, follower: Follower) -> None:
+        """Tell ``follower`` of everything that is known, and of every change from now on."""
+        self._followers.append(follower)
+        for key, entries in self._objects.items():
+            for entry in entries.values():
+                follower.kept(key, _decoded(entry))
 
     def put(self, key: Key, manifest: Manifest) -> bool:
         """Keep ``manifest`` unless something newer of the same object is known; whether it was kept.
@@ -54,19 +77,27 @@ class Cache:
         kind, name, uid = manifest["kind"], metadata["name"], metadata.get("uid", "")
         version = _version(metadata.get("resourceVersion"))
         known = self._objects.get(key, {}).get((kind, name))
-        if uid in self._buried or (known is not None and known.version > version):
+        if version <= self._buried.get(uid, -1) or (known is not None and known.version > version):
             return False
-        text = json.dumps(self._trim(kind, manifest), separators=(",", ":")).encode()
+        trimmed = self._trim(kind, manifest)
+        text = json.dumps(trimmed, separators=(",", ":")).encode()
         self._objects[key][kind, name] = _Entry(uid, version, text)
+        for follower in self._followers:
+            follower.kept(key, trimmed)
         return True
 
-    def remove(self, key: Key, kind: str, name: str, uid: str) -> None:
-        """Forget an object that was deleted, for good: its uid never comes back."""
-        if uid and uid not in self._buried:
-            self._buried.add(uid)
-            self._burials.append(uid)
-            if len(self._burials) > TOMBSTONES:
-                self._buried.discard(self._burials.popleft())
+    def remove(self, key: Key, kind: str, name: str, uid: str, version: str | None = None) -> None:
+        """Forget an object that was deleted, for good: its uid never comes back.
+
+        With the ``version`` at which a watch lost it, only what is older never comes back: an object that lost the
+        labels by which it is watched is still there, and is seen again when it has them again.
+        """
+        if uid:
+            if uid not in self._buried:
+                self._burials.append(uid)
+                if len(self._burials) > TOMBSTONES:
+                    self._buried.pop(self._burials.popleft(), None)
+            self._buried[uid] = max(self._buried.get(uid, -1), inf if version is None else _version(version))
         entries = self._objects.get(key)
         if entries is None:
             return
@@ -77,8 +108,27 @@ class Cache:
                 while len(self._departed) > DEPARTED:
                     del self._departed[next(iter(self._departed))]
             del entries[kind, name]
+            for follower in self._followers:
+                follower.lost(key, kind, name)
         if not entries:
             del self._objects[key]
+
+    def keep_only(self, kind: str, namespace: str | None, uids: Container[str], version: str) -> set[Key]:
+        """Forget what a list of ``kind`` at ``version`` shows to be gone; returns whose it was.
+
+        ``uids`` are all objects of the list, which was of ``namespace`` (None: of all). What is newer than the list
+        stays: a write of our own may be ahead of it.
+        """
+        gone = [
+            (key, name, entry.uid)
+            for key, entries in self._objects.items()
+            if namespace in (None, key.namespace)
+            for (found, name), entry in entries.items()
+            if found == kind and entry.uid not in uids and entry.version <= _version(version)
+        ]
+        for key, name, uid in gone:
+            self.remove(key, kind, name, uid, version)
+        return {key for key, _, _ in gone}
 
     def get(self, key: Key, kind: str, name: str) -> Manifest | None:
         """A copy of the object, None where there is none."""
@@ -95,6 +145,15 @@ class Cache:
         for (found, _), entry in list(self._objects.get(key, {}).items()):
             if found == kind:
                 yield _decoded(entry)
+
+    def read(self, key: Key, kind: str, reader: Callable[[Manifest], Facts]) -> Iterator[Facts]:
+        """What ``reader`` finds in each object of ``kind`` that belongs to ``key``; each version is read once."""
+        for (found, _), entry in list(self._objects.get(key, {}).items()):
+            if found == kind:
+                if entry.facts is None or entry.facts[0] is not reader:
+                    entry.facts = (reader, reader(_decoded(entry)))
+                facts: Facts = entry.facts[1]
+                yield facts
 
     def known(self) -> list[Key]:
         """All ModelDeployments that something is known of."""

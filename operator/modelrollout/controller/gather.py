@@ -3,46 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.modelrevision import revision_status_from
+from modelrollout.api.status import Outcome
 from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.claims import Claims
 from modelrollout.controller.measurements import Record
 from modelrollout.controller.obstacles import Obstacles
 from modelrollout.evidence.check import guards_problem
 from modelrollout.ports import Manifest
-from modelrollout.render.names import is_ours, owner_uid, revision_of
+from modelrollout.render.names import owner_uid, revision_of
 from modelrollout.render.pods import observe_workload
-from modelrollout.render.readback import observe_routes
+from modelrollout.render.readback import observe_traffic
 from modelrollout.render.revision import settings_problem
-from modelrollout.render.route import route_kinds
 from modelrollout.rollout.observed import Observed, Workload
 from modelrollout.settings import Settings
 
+SERVICE_SETTLE = timedelta(seconds=2)
+"""How long the nodes may lag behind the selector of a Service."""
+
+_NO_VERDICT = (None, Outcome.SUPERSEDED, Outcome.ABORTED, Outcome.CONCLUDED)
+"""Ends of an attempt that say nothing of how good the revision is."""
+
+
+@dataclass(frozen=True)
+class _Revision:
+    """What a decision wants to know of a ModelRevision."""
+
+    name: str
+    uid: str
+    created: str
+    owner: str | None
+    model: str
+    version: str
+    known_good: bool
+
 
 def gather(
-    key: Key, deployment: ModelDeployment, cache: Cache, record: Record, obstacles: Obstacles, settings: Settings
+    key: Key,
+    deployment: ModelDeployment,
+    cache: Cache,
+    claims: Claims,
+    record: Record,
+    obstacles: Obstacles,
+    settings: Settings,
+    now: datetime,
 ) -> Observed:
     """Everything that the decision about ``deployment`` may look at."""
-    gateway = deployment.spec.traffic.gateway
-    profile = settings.gateway(gateway.namespace or key.namespace, gateway.name)
     uid = deployment.metadata.uid
-    own = sorted(
-        (meta.get("creationTimestamp", ""), meta["name"], meta["uid"])
-        for meta in (each["metadata"] for each in cache.every(key, "ModelRevision") if is_ours(each, uid))
-    )
-    routes = (cache.get(key, kind, key.name) for kind in route_kinds(deployment))
+    records = (each for each in cache.read(key, "ModelRevision", _revision) if uid and each.owner == uid)
+    own = sorted(records, key=lambda each: (each.created, each.name, each.uid))
+    route = observe_traffic(deployment, lambda kind, name: cache.get(key, kind, name))
     return Observed(
-        workloads=workloads(key, cache, {revision_uid for _, _, revision_uid in own}),
-        route=observe_routes([route if route and is_ours(route, uid) else None for route in routes]),
+        workloads=workloads(key, cache, {each.uid for each in own}),
+        route=replace(route, accepted_since=record.accepted_since(route, now)),
         probe=record.probe,
         gates=dict(record.gates),
         evaluation=record.evaluation,
         problem=settings_problem(deployment, settings) or guards_problem(deployment),
         foreign=obstacles.foreign,
         denied=obstacles.denied,
-        settle=profile.settle,
-        records=tuple(name for _, name, _ in own),
+        settle=_settle(key, deployment, settings),
+        records=tuple(each.name for each in own),
+        known_good=frozenset(each.name for each in own if each.known_good),
+        models={each.name: (each.model, each.version) for each in own},
+        claimed=claims.claimed(key),
+        silent_since=record.silent_since(route, now),
+    )
+
+
+def _settle(key: Key, deployment: ModelDeployment, settings: Settings) -> timedelta:
+    gateway = deployment.spec.traffic.gateway
+    if gateway is None:
+        return SERVICE_SETTLE
+    return settings.gateway(gateway.namespace or key.namespace, gateway.name).settle
+
+
+def _revision(record: Manifest) -> _Revision:
+    metadata, spec = record["metadata"], record.get("spec") or {}
+    model = spec.get("model") or {}
+    outcomes = (attempt.outcome for attempt in revision_status_from(record.get("status")).attempts)
+    last = next((outcome for outcome in outcomes if outcome not in _NO_VERDICT), None)
+    return _Revision(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created=metadata.get("creationTimestamp", ""),
+        owner=owner_uid(record),
+        model=str(model.get("name") or spec.get("modelDeployment") or ""),
+        version=str(spec.get("version") or ""),
+        known_good=last is Outcome.PROMOTED,
     )
 
 

@@ -61,6 +61,10 @@ class Measurements:
         self._wake = wake
         self._records: dict[Key, Record] = {}
 
+    def wake(self, key: Key) -> None:
+        """Have another look at ``key``."""
+        self._wake(key)
+
     def of(self, key: Key) -> Record:
         """The results for ``key``."""
         return self._records.setdefault(key, Record())

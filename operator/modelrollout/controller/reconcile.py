@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.status import ModelDeploymentStatus, status_from
 from modelrollout.controller.applying import Applier, status_body
 from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.claims import Claims
 from modelrollout.controller.gather import gather
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
 from modelrollout.controller.obstacles import Obstacles
-from modelrollout.ports import Clock, Cluster, ConflictError, EventRecord, Manifest, PortError, TransientError
+from modelrollout.ports import (
+    Clock,
+    Cluster,
+    ConflictError,
+    EventRecord,
+    Manifest,
+    PortError,
+    TerminatingError,
+    TransientError,
+)
 from modelrollout.rollout.decide import decide
 from modelrollout.rollout.plan import EventPlan, Plan
 from modelrollout.rollout.unreadable import unreadable
@@ -25,6 +34,7 @@ from modelrollout.telemetry import Telemetry
 _LOGGER = logging.getLogger(__name__)
 
 CONFLICT_DELAY = 0.05
+LONGEST_CONFLICT_DELAY = 5.0
 OBSTACLE_DELAY = 15.0
 TRANSIENT_DELAY = 0.5
 LONGEST_TRANSIENT_DELAY = 15.0
@@ -66,14 +76,19 @@ class Reconciler:
         self._telemetry = telemetry
         self._may_act = may_act
         self._applier = Applier(cluster, cache, settings)
+        self._claims = Claims(measurements.wake)
+        cache.follow(self._claims)
         self._obstacles: dict[Key, Obstacles] = {}
-        self._transient: dict[Key, float] = {}
+        self._delays: dict[Key, float] = {}
+        self._going: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """One turn; the seconds after which another is due, None for none until the next wake."""
         raw = self._cache.get(key, "ModelDeployment", key.name)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             self.forget(key)
+            return None
+        if self._going.get(key) == raw["metadata"]["uid"]:
             return None
         if not self._may_act():
             return 1.0
@@ -83,13 +98,16 @@ class Reconciler:
             except ConflictError as error:
                 self._telemetry.reconcile_failed("Conflict")
                 _LOGGER.info("%s/%s: %s; looking again", key.namespace, key.name, error)
-                return CONFLICT_DELAY
+                return self._longer(key, CONFLICT_DELAY, LONGEST_CONFLICT_DELAY)
+            except TerminatingError as error:
+                _LOGGER.info("%s/%s: %s; left alone from now on", key.namespace, key.name, error)
+                self.forget(key)
+                self._going[key] = raw["metadata"]["uid"]
+                return None
             except TransientError as error:
                 self._telemetry.reconcile_failed("Transient")
                 _LOGGER.warning("%s/%s: %s; trying again", key.namespace, key.name, error)
-                delay = min(self._transient.get(key, TRANSIENT_DELAY / 2) * 2, LONGEST_TRANSIENT_DELAY)
-                self._transient[key] = delay
-                return max(delay, error.retry_after or 0)
+                return max(self._longer(key, TRANSIENT_DELAY, LONGEST_TRANSIENT_DELAY), error.retry_after or 0)
             except PortError as error:
                 self._telemetry.reconcile_failed("Refused")
                 _LOGGER.error("%s/%s: the status cannot be written: %s", key.namespace, key.name, error)
@@ -100,7 +118,13 @@ class Reconciler:
         self._measurements.forget(key)
         self._telemetry.forget(key.namespace, key.name)
         self._obstacles.pop(key, None)
-        self._transient.pop(key, None)
+        self._delays.pop(key, None)
+        self._going.pop(key, None)
+
+    def _longer(self, key: Key, first: float, longest: float) -> float:
+        """Twice the delay of the turn before, if that failed too, within these bounds."""
+        delay = self._delays[key] = min(max(self._delays.get(key, 0) * 2, first), longest)
+        return delay
 
     async def _turn(self, key: Key, raw: Manifest) -> float | None:
         try:
@@ -111,12 +135,7 @@ class Reconciler:
             return None
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
-        observed = gather(key, wish, self._cache, record, obstacles, self._settings)
-        observed = replace(
-            observed,
-            silent_since=record.silent_since(observed.route, now),
-            route=replace(observed.route, accepted_since=record.accepted_since(observed.route, now)),
-        )
+        observed = gather(key, wish, self._cache, self._claims, record, obstacles, self._settings, now)
         plan = decide(wish, wish.status, observed, now)
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)
@@ -127,7 +146,7 @@ class Reconciler:
             else:
                 self._obstacles[key] = obstacle
             return CONFLICT_DELAY
-        self._transient.pop(key, None)
+        self._delays.pop(key, None)
         self._measurer.want(key, wish, plan)
         self._telemetry.observe(key.namespace, key.name, plan.status, self._measurements.of(key).evaluation)
         seconds = None if plan.requeue_after is None else plan.requeue_after.total_seconds()
@@ -163,5 +182,7 @@ class Reconciler:
     async def _tell(self, raw: Manifest, event: EventPlan) -> None:
         try:
             await self._cluster.emit(EventRecord(raw, str(event.reason), event.message, event.warning))
+        except TerminatingError:
+            raise
         except PortError as error:
             _LOGGER.warning("event %s was not stored: %s", event.reason, error)

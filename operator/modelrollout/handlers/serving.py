@@ -10,7 +10,8 @@ import kopf
 from kopf._core.engines.peering import Identity
 
 from modelrollout.controller.cache import Cache, Key
-from modelrollout.handlers.watching import kopf_settings, registry_of
+from modelrollout.handlers.listing import heeding_lists
+from modelrollout.handlers.watching import kopf_settings, missed, registry_of
 from modelrollout.settings import Settings
 
 
@@ -70,16 +71,17 @@ async def watch(
 
     announcing = asyncio.create_task(announce())
     try:
-        await kopf.operator(
-            registry=registry_of(cache, wake, connection),
-            settings=kopf_settings(),
-            # Peering is off, but kopf makes itself an identity from the user's name, which a container's uid lacks.
-            identity=Identity("modelrollout"),
-            standalone=True,
-            clusterwide=not settings.namespaces,
-            namespaces=list(settings.namespaces),
-            stop_flag=stop,
-            ready_flag=started,
-        )
+        with heeding_lists(missed(cache, wake)):
+            await kopf.operator(
+                registry=registry_of(cache, wake, connection),
+                settings=kopf_settings(),
+                # Peering is off, but kopf makes itself an identity from the user's name, which a container's uid lacks.
+                identity=Identity("modelrollout"),
+                standalone=True,
+                clusterwide=not settings.namespaces,
+                namespaces=list(settings.namespaces),
+                stop_flag=stop,
+                ready_flag=started,
+            )
     finally:
         announcing.cancel()

@@ -78,8 +78,20 @@ def _watch(registry: kopf.OperatorRegistry, watched: Watched, cache: Cache, wake
             return
         if event["type"] == "DELETED":
             metadata = manifest["metadata"]
-            cache.remove(key, watched.kind, metadata["name"], metadata.get("uid", ""))
+            cache.remove(key, watched.kind, metadata["name"], metadata.get("uid", ""), metadata.get("resourceVersion"))
         wake(key)
+
+
+def missed(cache: Cache, wake: Callable[[Key], None]) -> Callable[[str, str | None, set[str], str], None]:
+    """What to do after each whole list: forget what is not in it any more, and wake those to whom it belonged."""
+    kinds = {watched.plural: watched.kind for watched in KINDS}
+
+    def listed(plural: str, namespace: str | None, uids: set[str], version: str) -> None:
+        if plural in kinds:
+            for key in cache.keep_only(kinds[plural], namespace, uids, version):
+                wake(key)
+
+    return listed
 
 
 def key_of(watched: Watched, manifest: Any) -> Key | None:
@@ -97,6 +109,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
     settings.watching.chunk_size = 500
+    settings.watching.initial_streaming = False  # see listing.py
     for watched in KINDS:
         if not watched.own:
             settings.watching.label_selectors[watched.plural] = SELECTOR

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from modelrollout.api.annotations import command_writer
 from modelrollout.api.base import GROUP
 from modelrollout.ports import Manifest
 
@@ -18,6 +19,7 @@ _METADATA = (
     "deletionTimestamp",
     "labels",
     "ownerReferences",
+    "commandedBy",
 )
 _CONDITION = ("type", "status", "reason", "message", "observedGeneration", "lastTransitionTime")
 _CONTAINER = ("name", "ready", "restartCount", "state", "lastState")
@@ -29,12 +31,15 @@ def trim(kind: str, manifest: Mapping[str, Any]) -> Manifest:
     """A live object of ``kind`` with only what rendering, reading back and comparing need; shares its parts.
 
     ``kind`` is written into it (items of a list come without). Kinds not known here lose only what is never read.
+    Of ``managedFields`` one word stays: ``commandedBy``, who wrote the command annotation.
     """
     metadata = manifest.get("metadata") or {}
     kept = {key: metadata[key] for key in _METADATA if metadata.get(key)}
     own = {key: value for key, value in (metadata.get("annotations") or {}).items() if _is_own(key)}
     if own:
         kept["annotations"] = own
+        if writer := command_writer(metadata):
+            kept["commandedBy"] = writer
     trimmed: Manifest = {"kind": kind, "metadata": kept}
     if "apiVersion" in manifest:
         trimmed["apiVersion"] = manifest["apiVersion"]

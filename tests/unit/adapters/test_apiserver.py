@@ -20,7 +20,14 @@ from modelrollout.adapters import login as login_module
 from modelrollout.adapters.apierrors import Call, Failure, convert, one_line
 from modelrollout.adapters.apiserver import ApiServer
 from modelrollout.adapters.login import Login
-from modelrollout.ports import ConflictError, DeniedError, PortError, RejectedError, TransientError
+from modelrollout.ports import (
+    ConflictError,
+    DeniedError,
+    PortError,
+    RejectedError,
+    TerminatingError,
+    TransientError,
+)
 
 TOKEN = "secret"
 CALL = Call("apply", "Service", "demo", "digits-a")
@@ -286,7 +293,7 @@ FORBIDDEN = (
         (401, status("Unauthorized"), TransientError, "refuses our credentials"),
         (403, status("Forbidden", FORBIDDEN), DeniedError, "not allowed to patch services in namespace demo: grant it"),
         (403, status("Forbidden", "exceeded quota: none"), DeniedError, "denied: exceeded quota: none"),
-        (403, status("Forbidden", "x", causes=[{"reason": "NamespaceTerminating"}]), TransientError, "being deleted"),
+        (403, status("Forbidden", "x", causes=[{"reason": "NamespaceTerminating"}]), TerminatingError, "being deleted"),
         (404, status("NotFound", 'services "digits-a" not found', name="digits-a"), ConflictError, "not there"),
         (404, "404 page not found\n", TransientError, "does not know Service: is its CRD installed"),
         (409, status("Conflict", "has been modified"), ConflictError, "has been modified"),
