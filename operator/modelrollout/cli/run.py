@@ -9,7 +9,9 @@ import secrets
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -23,7 +25,7 @@ from modelrollout.adapters.login import Login
 from modelrollout.adapters.prometheus import PrometheusMetrics
 from modelrollout.adapters.triton import TritonModelServer
 from modelrollout.cli.logs import set_up_logging
-from modelrollout.controller.cache import Cache
+from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.leadership import Leadership, LeaseTiming
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
@@ -90,97 +92,169 @@ def run(
 
 async def operate(settings: Settings, login: Login, bind: str) -> int:
     """Run until asked to stop (0), or until nothing may be written any more (1): a supervisor starts us anew."""
-    stop = asyncio.Event()
-    failed: list[str] = []
+    stop = Stop()
+    stop.heed_signals()
+    parts = Parts(settings, login, on_lost_lease=lambda: stop.give_up("the lease is lost"))
+    _listen(parts.telemetry, settings, bind)
+    tasks = _start(parts, settings, login, stop)
+    stopping = asyncio.create_task(stop.asked.wait())
+    await asyncio.wait([stopping, tasks.working, tasks.watches], return_when=asyncio.FIRST_COMPLETED)
+    # kopf catches the signals too and returns without an error: that is a stop, not a failure.
+    for task in (tasks.working, tasks.watches):
+        problem = task.exception() if task.done() and not task.cancelled() else None
+        if problem is not None:
+            stop.give_up(f"{task.get_name()} ended: {problem}")
+    stop.asked.set()
+    await _finish(parts, tasks)
+    for reason in stop.failed:
+        _LOGGER.error("stopping: %s", reason)
+    return 1 if stop.failed else 0
 
-    def give_up(reason: str) -> None:
-        failed.append(reason)
-        stop.set()
 
-    loop = asyncio.get_running_loop()
+class Stop:
+    """Whether this process was asked to stop, and what failed."""
 
-    def heed_signals() -> None:
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.failed: list[str] = []
+
+    def give_up(self, reason: str) -> None:
+        """Stop because of ``reason``."""
+        self.failed.append(reason)
+        self.asked.set()
+
+    def heed_signals(self) -> None:
+        """Stop at SIGTERM and SIGINT, whoever has put handlers of their own in place of ours."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.asked.set)
 
-    def watching() -> None:
-        # kopf has put its own in their place: we would hear of a stop only when its watches have ended, seconds later,
-        # lead blindly until then, and keep the next one from leading.
-        heed_signals()
-        telemetry.ready()
 
-    heed_signals()
-    clock = SystemClock()
-    telemetry = Telemetry()
-    lease_server = ApiServer(login, timeout=5.0)
-    leadership = Leadership(
-        KubernetesLeases(lease_server, _own_namespace(settings), settings.lease.name),
-        clock,
-        clock.monotonic,
-        settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
-        LeaseTiming(
-            settings.lease.duration.total_seconds(),
-            settings.lease.renew_deadline.total_seconds(),
-            settings.lease.retry_period.total_seconds(),
-        ),
-        on_lost=lambda: give_up("the lease is lost"),
-    )
-    server = ApiServer(login, timeout=10.0, observe=telemetry.api_request)
-    cluster = KubernetesCluster(server, clock, write_window=leadership.write_window)
-    cache = Cache(trim)
-    queue = Queue(lambda key: reconciler.reconcile(key), settings.max_concurrent_reconciles, telemetry)
-    measurements = Measurements(queue.wake)
-    providers = {name: PrometheusMetrics(entry) for name, entry in settings.prometheus.items()}
-    metrics: dict[str, Metrics] = dict(providers)
-    gateway = DataPlaneGateway()
-    measurer = Measurer(
-        measurements, cache, clock, settings, metrics, TritonModelServer(), gateway, telemetry.provider_failed
-    )
-    reconciler = Reconciler(
-        cluster, clock, cache, settings, measurements, measurer, telemetry, may_act=leadership.is_leader
-    )
+class Parts:
+    """The operator, put together; nothing runs yet."""
+
+    def __init__(self, settings: Settings, login: Login, on_lost_lease: Callable[[], None]) -> None:
+        clock = self.clock = SystemClock()
+        self.telemetry = Telemetry()
+        self.lease_server = ApiServer(login, timeout=5.0)
+        self.leadership = Leadership(
+            KubernetesLeases(self.lease_server, _own_namespace(settings), settings.lease.name),
+            clock,
+            clock.monotonic,
+            settings.identity or f"{socket.gethostname()}-{secrets.token_hex(4)}",
+            LeaseTiming(
+                settings.lease.duration.total_seconds(),
+                settings.lease.renew_deadline.total_seconds(),
+                settings.lease.retry_period.total_seconds(),
+            ),
+            on_lost=on_lost_lease,
+        )
+        self.server = ApiServer(login, timeout=10.0, observe=self.telemetry.api_request)
+        self.cache = Cache(trim)
+        self.queue = Queue(
+            lambda key: self.reconciler.reconcile(key), settings.max_concurrent_reconciles, self.telemetry
+        )
+        self.measurements = Measurements(self.queue.wake)
+        self.providers = {name: PrometheusMetrics(entry) for name, entry in settings.prometheus.items()}
+        self.gateway = DataPlaneGateway()
+        self.reconciler = self._reconciler(settings)
+        self.listed = asyncio.Event()
+
+    def _reconciler(self, settings: Settings) -> Reconciler:
+        metrics: dict[str, Metrics] = dict(self.providers)
+        return Reconciler(
+            KubernetesCluster(self.server, self.clock, write_window=self.leadership.write_window),
+            self.clock,
+            self.cache,
+            settings,
+            self.measurements,
+            Measurer(
+                self.measurements,
+                self.cache,
+                self.clock,
+                settings,
+                metrics,
+                TritonModelServer(),
+                self.gateway,
+                self.telemetry.provider_failed,
+            ),
+            self.telemetry,
+            may_act=self.leadership.is_leader,
+        )
+
+    def seen(self, key: Key) -> None:
+        """A watch event: kopf gives none before every kind was listed once."""
+        self.listed.set()
+        self.queue.wake(key)
+
+    async def work(self) -> None:
+        """Take turns while leading, and not before everything was listed: half of the objects would be misread.
+
+        What was woken before is looked at when leading begins.
+        """
+        await self.leadership.wait_until_leader()
+        self.telemetry.leading(True)
+        await self.listed.wait()
+        for key in self.cache.known():
+            self.queue.wake(key)
+        await self.queue.run()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.gateway.close()
+        for provider in self.providers.values():
+            await provider.close()
+        await self.server.close()
+        await self.lease_server.close()
+        self.telemetry.close()
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What runs at the same time."""
+
+    leading: asyncio.Task[None]
+    working: asyncio.Task[None]
+    beating: asyncio.Task[None]
+    watches: asyncio.Task[None]
+
+
+def _listen(telemetry: Telemetry, settings: Settings, bind: str) -> None:
     try:
         telemetry.serve(bind, settings.metrics_port, settings.health_port)
     except OSError as error:
         ports = f"{bind}:{settings.metrics_port} (metricsPort) and :{settings.health_port} (healthPort)"
         raise click.ClickException(f"cannot listen on {ports}: {error.strerror}") from error
-    leading = asyncio.create_task(leadership.run(), name="leadership")
-    working = asyncio.create_task(_work_when_leading(leadership, cache, queue, telemetry), name="queue")
-    beating = asyncio.create_task(telemetry.beat(clock), name="heartbeat")
-    watches = asyncio.create_task(watch(settings, cache, queue.wake, login, stop, watching), name="watches")
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopping, working, watches], return_when=asyncio.FIRST_COMPLETED)
-    # kopf catches the signals too and returns without an error: that is a stop, not a failure.
-    for task in (working, watches):
-        problem = task.exception() if task.done() and not task.cancelled() else None
-        if problem is not None:
-            failed.append(f"{task.get_name()} ended: {problem}")
-    stop.set()
-    await measurements.close()
-    for task in (working, beating, leading):
+
+
+def _start(parts: Parts, settings: Settings, login: Login, stop: Stop) -> Tasks:
+    def watching() -> None:
+        # kopf has put its own in their place: we would hear of a stop only when its watches have ended, seconds later,
+        # lead blindly until then, and keep the next one from leading.
+        stop.heed_signals()
+        parts.telemetry.ready()
+
+    return Tasks(
+        leading=asyncio.create_task(parts.leadership.run(), name="leadership"),
+        working=asyncio.create_task(parts.work(), name="queue"),
+        beating=asyncio.create_task(parts.telemetry.beat(parts.clock), name="heartbeat"),
+        watches=asyncio.create_task(
+            watch(settings, parts.cache, parts.seen, login, stop.asked, watching), name="watches"
+        ),
+    )
+
+
+async def _finish(parts: Parts, tasks: Tasks) -> None:
+    """Writes end first, then the lease is given back, then the watches may take their time."""
+    await parts.measurements.close()
+    ending = (tasks.working, tasks.beating, tasks.leading)
+    for task in ending:
         task.cancel()
-    await asyncio.gather(working, beating, leading, return_exceptions=True)
-    await leadership.release()
+    await asyncio.gather(*ending, return_exceptions=True)
+    await parts.leadership.release()
     with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.gather(watches, return_exceptions=True), 10)
-    await gateway.close()
-    for provider in providers.values():
-        await provider.close()
-    await server.close()
-    await lease_server.close()
-    telemetry.close()
-    for reason in failed:
-        _LOGGER.error("stopping: %s", reason)
-    return 1 if failed else 0
-
-
-async def _work_when_leading(leadership: Leadership, cache: Cache, queue: Queue, telemetry: Telemetry) -> None:
-    """Take turns only while leading; what was woken before is looked at when leading begins."""
-    await leadership.wait_until_leader()
-    telemetry.leading(True)
-    for key in cache.known():
-        queue.wake(key)
-    await queue.run()
+        await asyncio.wait_for(asyncio.gather(tasks.watches, return_exceptions=True), 10)
+    await parts.close()
 
 
 def _own_namespace(settings: Settings) -> str:
