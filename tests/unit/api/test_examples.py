@@ -54,7 +54,7 @@ def test_all_can_be_applied_to_one_namespace() -> None:
     assert len(set(hostnames)) == len(hostnames)
 
 
-LOCAL = ("canary-advanced", "blue-green", "shadow", "ab-test", "recreate", "service-traffic")
+LOCAL = ("canary-advanced", "blue-green", "blue-green-grpc", "shadow", "ab-test", "recreate", "service-traffic")
 
 
 @pytest.mark.parametrize("stem", LOCAL)
