@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 
 import click
@@ -9,31 +10,86 @@ from typing_extensions import override
 
 import modelrollout
 
+SEEING = "Look"
+STEERING = "Steer"
+WRITING = "Check and set up"
+RUNNING = "Run"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a subcommand is, and its line in the help, for which nothing shall be imported."""
+
+    place: str
+    section: str
+    summary: str
+
+
 COMMANDS = {
-    "run": "modelrollout.cli.run:run",
-    "fetch": "modelrollout.cli.fetch:fetch",
-    "crds": "modelrollout.cli.crds:crds",
-    "validate": "modelrollout.cli.validate:validate",
+    "status": Entry("status:status", SEEING, "Where a ModelDeployment is: once, live (--watch), or wait for its end."),
+    "promote": Entry("steering:promote", STEERING, "Go on where a person is waited for; --full: to all traffic."),
+    "abort": Entry("steering:abort", STEERING, "Give the attempt up; its revision is quarantined."),
+    "pause": Entry("steering:pause", STEERING, "Freeze the steps; guards stay on."),
+    "resume": Entry("steering:resume", STEERING, "Let the steps go on after pause."),
+    "skip-step": Entry("steering:skip_step", STEERING, "End the hold of the step or bake under way."),
+    "retry": Entry("steering:retry", STEERING, "Try the quarantined revision of the spec again."),
+    "rollback": Entry("steering:rollback", STEERING, "Go back, to the revision before or to any in the history."),
+    "completion": Entry("completion:completion", WRITING, "Print the completion script of a shell."),
+    "run": Entry("run:run", RUNNING, "Run the operator."),
+    "fetch": Entry("fetch:fetch", RUNNING, "Fetch a model repository; runs in the pods."),
+    "crds": Entry("crds:crds", RUNNING, "Write or check the CustomResourceDefinitions."),
+    "validate": Entry("validate:validate", WRITING, "Check ModelDeployment files without a cluster."),
 }
 
 
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own."""
 
+    sections: tuple[str, ...] = (SEEING, STEERING, WRITING, RUNNING)
+
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return [name for name, entry in COMMANDS.items() if entry.section in self.sections]
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None or entry.section not in self.sections:
             return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(import_module(module), name)
+        module, name = entry.place.split(":")
+        command: click.Command = getattr(import_module(f"modelrollout.cli.{module}"), name)
         return command
 
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in self.sections:
+            rows = [(name, entry.summary) for name, entry in COMMANDS.items() if entry.section == section]
+            if rows:
+                with formatter.section(section):
+                    formatter.write_dl(rows)
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+
+class PluginGroup(LazyGroup):
+    """What a person needs: the operator is not run by kubectl."""
+
+    sections = (SEEING, STEERING, WRITING)
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=LazyGroup, context_settings=SETTINGS)
 @click.version_option(modelrollout.__version__, prog_name="modelrollout")
 def main() -> None:
     """Roll out machine-learning models on Triton, and take bad ones back."""
+
+
+@click.group(cls=PluginGroup, context_settings=SETTINGS)
+@click.version_option(modelrollout.__version__, prog_name="kubectl modelrollout")
+def plugin() -> None:
+    """See and steer the rollouts of machine-learning models (ModelDeployments)."""
+
+
+def run_plugin() -> None:
+    """Be ``kubectl modelrollout``."""
+    plugin(prog_name="kubectl modelrollout")
