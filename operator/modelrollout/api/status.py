@@ -13,7 +13,8 @@ from modelrollout.api.rules import ListKey
 
 WORD_LIMIT = 253
 Word = Annotated[str, Line(WORD_LIMIT)]
-Sentence = Annotated[str, Line(1024)]
+SENTENCE_LIMIT = 1024
+Sentence = Annotated[str, Line(SENTENCE_LIMIT)]
 
 HISTORY_LIMIT = 10
 QUARANTINE_LIMIT = 20

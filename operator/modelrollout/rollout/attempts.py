@@ -37,6 +37,7 @@ def start(situation: Situation, revision: str = "", *, fast_track: bool | None =
     begun = replace(situation, status=status)
     origin = f" beside {situation.stable}" if situation.stable else ""
     how = f", {attempt.strategy}" if situation.stable else ""
+    how += _contract(situation, revision)
     how = ", known good: all traffic in one step after its gates" if fast else how
     return replace(
         draft(begun, Phase.PREPARING, f"starting the pods of {revision}"),
@@ -52,6 +53,13 @@ def start(situation: Situation, revision: str = "", *, fast_track: bool | None =
         breached=False,
         wakes=(situation.now + situation.spec.progress_deadline,),
     )
+
+
+def _contract(situation: Situation, revision: str) -> str:
+    """What clients must change, in a clause; empty where they need not."""
+    models = situation.observed.models
+    old, new = (models.get(name or "", ("", ""))[0] for name in (situation.stable, revision))
+    return f"; clients must call {new} now, those that call {old} get 404 from it" if old and new and old != new else ""
 
 
 def _fleets(situation: Situation) -> dict[str, int]:

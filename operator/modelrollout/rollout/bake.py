@@ -121,12 +121,8 @@ def _due(situation: Situation) -> datetime:
 
 def _blocked(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft | None:
     attempt = situation.attempt
-    if situation.observed.problem:
-        return replace(
-            state,
-            message=f"the bake is held: {situation.observed.problem}",
-            invalid=situation.observed.problem,
-        )
+    if situation.problem:
+        return replace(state, message=f"the bake is held: {situation.problem}", invalid=situation.problem)
     if situation.paused:
         return replace(state, message=f"{state.message}; paused ({situation.paused}), guards stay on")
     if situation.replicas == 0:

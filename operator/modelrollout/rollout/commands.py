@@ -163,7 +163,7 @@ def _retry(situation: Situation, _: str) -> _Done:
     status = situation.status.model_copy(update={"quarantined": left})
     free = replace(situation, status=status)
     message = f"{desired} gets another attempt"
-    obstacle = situation.observed.problem or situation.observed.claimed
+    obstacle = situation.problem
     if obstacle or situation.replicas == 0 or desired == situation.stable:
         return _accepted(free, message)
     # Somebody took it back for a reason: what was once known good goes every step this time.
@@ -201,7 +201,7 @@ def _return_to(situation: Situation, target: str) -> _Done:
     if target not in known:
         choice = f"one of {', '.join(known)}" if known else "there is none within the history"
         return _refused(situation, f"{target or 'no revision'} is not known good: {choice}")
-    obstacle = situation.observed.problem or situation.observed.claimed
+    obstacle = situation.problem
     if obstacle or situation.replicas == 0:
         return _refused(situation, obstacle or "replicas is 0: scale up first")
     left = tuple(name for name in situation.status.quarantined if name != target)

@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from modelrollout.api.base import clean
 from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import (
     HISTORY_LIMIT,
+    SENTENCE_LIMIT,
+    WORD_LIMIT,
     CommandRecord,
     Condition,
     ConditionStatus,
     ModelDeploymentStatus,
     Phase,
     RevisionsStatus,
+    RolloutStatus,
     TrafficStatus,
-    status_from,
-    status_to_dict,
 )
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, arm_statuses, guard_statuses
@@ -37,9 +39,6 @@ def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
     old = situation.status
     status = _status(situation, state)
-    if _material(status) != _material(old):
-        # Read as it will be read back: texts that are cut on the way would else be written anew at every turn.
-        status = status_from(status_to_dict(status))
     if _material(status) == _material(old):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
@@ -80,12 +79,12 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
         update={
             "observed_generation": situation.deployment.metadata.generation,
             "phase": state.phase,
-            "message": _obstructed(situation, _message(situation, state)),
+            "message": clean(_obstructed(situation, _message(situation, state)), SENTENCE_LIMIT),
             "conditions": conditions(situation, state),
             "revisions": revisions,
             "weight": next((entry.weight for entry in traffic if entry.revision == situation.desired), 0.0),
             "traffic": tuple(sorted(traffic, key=lambda entry: entry.slot)),
-            "rollout": rollout,
+            "rollout": _cut(rollout),
             "quarantined": state.quarantined,
             "history": state.history,
             "handled_command": situation.status.handled_command if state.command is None else situation.command,
@@ -93,6 +92,14 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
             "paused": state.paused,
         }
     )
+
+
+def _cut(rollout: RolloutStatus | None) -> RolloutStatus | None:
+    """Texts as they will be read back: those that are cut on the way would else be written anew at every turn."""
+    if rollout is None:
+        return None
+    words = {"reason": clean(rollout.reason, WORD_LIMIT), "message": clean(rollout.message, SENTENCE_LIMIT)}
+    return rollout.model_copy(update=words)
 
 
 def _message(situation: Situation, state: Draft) -> str:

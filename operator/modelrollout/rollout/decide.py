@@ -109,7 +109,7 @@ def _overtaken(situation: Situation) -> Draft | None:
 def _other_wish(situation: Situation) -> tuple[str, Outcome, EventReason, str] | None:
     """Why the attempt is not wanted any more: reason, outcome, event and sentence; None while it is."""
     revision, home, goal = situation.attempt.revision, situation.home, situation.goal
-    problem = situation.observed.problem
+    problem = situation.problem
     if problem and not situation.baking:
         message = f"the spec became unusable: {problem}"
         return SPEC_INVALID, Outcome.ABORTED, EventReason.ROLLOUT_ABORTED, message
@@ -136,12 +136,11 @@ def _other_way(situation: Situation) -> Draft | None:
 def rest(situation: Situation) -> Draft:
     """No attempt is under way: keep what serves as it is, or begin the next attempt."""
     stable, desired = situation.stable, situation.desired
-    problem = situation.observed.problem
+    problem = situation.problem
     if problem:
-        return _resting(situation, Phase.INVALID, problem, invalid=problem)
-    if situation.observed.claimed:
+        invalid = _resting(situation, Phase.INVALID, problem, invalid=problem)
         # What serves already goes on under its old names: a route that takes another's hostname is never written.
-        return replace(_resting(situation, Phase.INVALID, situation.observed.claimed), route=None)
+        return replace(invalid, route=None) if situation.observed.claimed else invalid
     if desired == stable:
         serving = f"{stable} serves all traffic" if situation.replicas else f"{stable} is scaled to zero (replicas: 0)"
         return _resting(situation, Phase.IDLE, serving)

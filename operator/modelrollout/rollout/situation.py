@@ -141,6 +141,26 @@ class Situation:
         return self.desired
 
     @property
+    def problem(self) -> str | None:
+        """The sentence that makes the spec unusable here and now; None where it can be carried out."""
+        return self.observed.problem or self.observed.claimed or self._renamed
+
+    @property
+    def _renamed(self) -> str | None:
+        """Clients call a model by its name: another one is another contract."""
+        serving = self.observed.models.get(self.home or "")
+        model = self.deployment.spec.model
+        name = model.name or self.deployment.metadata.name
+        if serving is None or self.desired == self.home or serving[0] == name:
+            return None
+        if serving[1].partition(".")[0] != model.version.partition(".")[0]:
+            return None
+        return (
+            f"model.name changes from {serving[0]} to {name}, so nobody who calls {serving[0]} would be answered: "
+            f"give it a new MAJOR version (it is {model.version}), or keep the name"
+        )
+
+    @property
     def home(self) -> str | None:
         """The revision that the traffic of the attempt goes back to."""
         return self.last_good if self.baking else self.stable

@@ -1,0 +1,189 @@
+"""Decisions one after the other in a world that does at once what a plan asks for: what a strategy comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Self
+
+from modelrollout.api.status import (
+    ModelDeploymentStatus,
+    Outcome,
+    Phase,
+    Verdict,
+    status_from,
+    status_to_dict,
+)
+from modelrollout.rollout.decide import decide
+from modelrollout.rollout.observed import (
+    Arm,
+    Backend,
+    Evaluation,
+    Gate,
+    GateState,
+    GuardResult,
+    Observed,
+    Probe,
+    Route,
+    Workload,
+)
+from modelrollout.rollout.plan import EvaluationRequest, Plan, RoutePlan
+from tests.builders import START, modeldeployment, name_of
+
+LIMIT = 2000
+
+
+class Walk:
+    """One ModelDeployment; ``log`` has every change of the route and of the pods, ``plans`` every decision."""
+
+    def __init__(self, version: str = "1.0.0", **spec: Any) -> None:
+        self.status = ModelDeploymentStatus()
+        self.observed = Observed()
+        self.now = START
+        self.log: list[str] = []
+        self.events: list[str] = []
+        self.phases: list[Phase] = []
+        self.bad: set[str] = set()
+        self.silent = False
+        self.startable: dict[str, int] = {}
+        self.requests = 1000.0
+        self._probed = True
+        self.apply(version, **spec)
+
+    # -- people -----------------------------------------------------------------------------------------------
+
+    def apply(self, version: str, **spec: Any) -> Self:
+        self.spec = (version, spec)
+        self.wish = modeldeployment(version, **spec)
+        self._probed = self.wish.spec.traffic.service is None
+        self.observed = replace(
+            self.observed,
+            models={**self.observed.models, name_of(version): ("digits", version)},
+            route=replace(self.observed.route, probed=self._probed),
+        )
+        return self
+
+    def command(self, text: str) -> Self:
+        """Give a command; the spec stays."""
+        version, spec = self.spec
+        self.wish = modeldeployment(version, **spec, command=text)
+        return self
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def rest(self) -> Self:
+        """On until nothing is to be done any more, or a person is waited for."""
+        return self.until(lambda: False)
+
+    def until(self, reached: Callable[[], bool]) -> Self:
+        for _ in range(LIMIT):
+            if reached():
+                return self
+            before = (self.status, self.observed)
+            plan = decide(self.wish, self.status, self.observed, self.now)
+            self._carry_out(plan)
+            if (self.status, self.observed) == before:
+                if plan.requeue_after is None:
+                    return self
+                self.now += plan.requeue_after
+            else:
+                self.now += timedelta(milliseconds=10)
+        raise AssertionError(f"never rests: {self.status.phase} {self.status.message}\n" + "\n".join(self.log[-20:]))
+
+    def at_step(self, step: int) -> Callable[[], bool]:
+        return lambda: self.status.rollout is not None and self.status.rollout.step == step
+
+    def at(self, phase: Phase) -> Callable[[], bool]:
+        return lambda: self.status.phase is phase
+
+    # -- the world --------------------------------------------------------------------------------------------
+
+    def _carry_out(self, plan: Plan) -> None:
+        # What is written must be what is read back, or every turn would write it again.
+        assert status_from(status_to_dict(plan.status)) == plan.status
+        if not self.phases or self.phases[-1] is not plan.status.phase:
+            self.phases.append(plan.status.phase)
+        self.events += [str(event.reason) for event in plan.events]
+        self.status = plan.status
+        if plan.route is not None:
+            self._route(plan.route)
+        for workload in plan.workloads:
+            self._scale(workload.revision, workload.replicas)
+        for revision in plan.retire:
+            self._scale(revision, 0)
+        if plan.gate:
+            self.observed = replace(self.observed, gates={plan.gate: Gate(plan.gate, GateState.PASSED, "", self.now)})
+        if plan.probe is not None:
+            probe = Probe(plan.probe.token, plan.probe.revisions)
+            self.observed = replace(self.observed, probe=probe)
+        self._evaluate(plan.evaluate)
+        good, known = set(self.observed.known_good), dict.fromkeys(self.observed.records)
+        for name, record in plan.revision_status.items():
+            known[name] = None
+            if record.outcome is Outcome.PROMOTED:
+                good.add(name)
+            elif record.outcome is Outcome.ROLLED_BACK:
+                good.discard(name)
+        self.observed = replace(self.observed, known_good=frozenset(good), records=tuple(known))
+
+    def _route(self, plan: RoutePlan) -> None:
+        pair = tuple(Backend(slot.revision or plan.stable, slot.weight) for slot in plan.slots)
+        weights: dict[str, int] = {}
+        for backend in pair:
+            weights[backend.revision] = weights.get(backend.revision, 0) + backend.weight
+        mirror = None if plan.mirror is None else (plan.mirror.revision, plan.mirror.weight)
+        token = repr((pair, mirror, plan.split))
+        live = self.observed.route
+        if live.token == token:
+            return
+        more = (f" mirror {mirror[1]}" if mirror else "") + (" split" if plan.split else "")
+        self.log.append(" ".join(f"{_short(b.revision)}={b.weight}" for b in pair) + more)
+        self.observed = replace(
+            self.observed,
+            route=Route(
+                backends=(pair[0], pair[1]),
+                weights=weights,
+                lowest=weights,
+                token=token,
+                accepted=True,
+                accepted_since=self.now,
+                mirror=mirror,
+                split=plan.split,
+                probed=self._probed,
+            ),
+        )
+
+    def _scale(self, revision: str, pods: int) -> None:
+        old = self.observed.workload(revision)
+        ready = min(pods, self.startable.get(revision, pods))
+        new = Workload(revision, pods, ready, addressed=True)
+        if old.desired != pods:
+            self.log.append(f"{_short(revision)} has {pods} pods")
+        if (old.desired, old.ready) != (pods, ready):
+            self.observed = replace(self.observed, workloads={**self.observed.workloads, revision: new})
+
+    def _evaluate(self, request: EvaluationRequest | None) -> None:
+        if request is None or self.silent:
+            return
+        old = self.observed.evaluation
+        if (
+            old is not None
+            and (old.attempt, old.revision, old.source) == (request.attempt, request.revision, request.source)
+            and old.at >= request.since
+            and self.now - old.at < request.interval
+            and not self.bad
+            and old.at >= (self.status.rollout and self.status.rollout.step_started_at or old.at)
+        ):
+            return
+        verdict = Verdict.BREACH if request.revision in self.bad and not request.trial else Verdict.PASS
+        results = tuple(GuardResult(name, verdict, self.now, 0.2, "<= 0.05", 100.0) for name in request.guards)
+        arms = tuple(Arm(name, self.requests) for name in (request.stable, request.revision))
+        split = str(request.source) == "Split"
+        new = Evaluation(request.attempt, request.revision, self.now, results, request.source, arms if split else ())
+        self.observed = replace(self.observed, evaluation=new)
+
+
+def _short(revision: str) -> str:
+    known = {name_of(f"{major}.0.0"): f"V{major}" for major in range(1, 6)}
+    return known.get(revision, revision)
