@@ -1,4 +1,4 @@
-"""What the renderer makes of every example is taken by a real API server, which then has nothing to change."""
+"""What the renderer makes of every example, also at its strategy's first stage, is taken and left alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from modelrollout.adapters.kubernetes import KubernetesCluster
 from modelrollout.adapters.login import Login
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment, revision_name
 from modelrollout.api.modelrevision import parse_modelrevision
+from modelrollout.render.readback import mirror_of, split_of
 from modelrollout.render.revision import Materials, Revision, model_revision
-from modelrollout.render.route import routes
+from modelrollout.render.route import preview_routes, routes
 from modelrollout.render.service import disruption_budget, service
+from modelrollout.render.traffic_service import traffic_service
 from modelrollout.render.workload import deployment as workload
-from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Slot
+from modelrollout.rollout.plan import ARMED, WHOLE, Mirror, RoutePlan, Slot
+from modelrollout.rollout.strategies import Stage, course_of
 from modelrollout.settings import Pool
 from tests.badspecs import Manifest
 from tests.component.apiserver import MERGE, REPOSITORY, ApiServer
@@ -89,6 +92,36 @@ async def test_arming_weights_are_taken(cluster: KubernetesCluster, stored: Stor
     for body in routes(stored.deployment, plan):
         made = await cluster.create(body)
         assert [backend["weight"] for backend in made["spec"]["rules"][0]["backendRefs"]] == [WHOLE - ARMED, ARMED]
+
+
+def at_its_first_stage(stored: Stored) -> RoutePlan:
+    """The plan of the first stage that the example's own strategy makes of a second revision."""
+    stable, candidate = stored.revision.name, f"{stored.revision.deployment}-ffffffffff"
+    stages = course_of(stored.deployment.spec.rollout).stages
+    stage = stages[0] if stages else Stage("nothing before all traffic for")
+    return RoutePlan(
+        (Slot(stable, WHOLE - stage.weight), Slot(candidate, stage.weight)),
+        stable,
+        mirror=Mirror(candidate, stage.mirror) if stage.mirror else None,
+        split=candidate if stage.split else None,
+        preview=candidate if stage.preview else None,
+    )
+
+
+async def test_the_first_stage_is_taken_and_read_back(cluster: KubernetesCluster, stored: Stored) -> None:
+    plan = at_its_first_stage(stored)
+    if stored.deployment.spec.traffic.service is not None:
+        bodies: tuple[Manifest, ...] = (traffic_service(stored.deployment, plan),)
+    else:
+        bodies = (*routes(stored.deployment, plan), *preview_routes(stored.deployment, plan))
+    assert bodies
+    for body in bodies:
+        made = await cluster.create(body)
+        again = await cluster.apply(body)
+        assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"], body["kind"]
+        if body["metadata"]["name"] == stored.deployment.metadata.name and body["kind"] != "Service":
+            assert mirror_of(made) == (plan.mirror and (plan.mirror.revision, plan.mirror.weight))
+            assert split_of(made) == plan.split
 
 
 async def test_what_the_gateway_reports_is_left_alone(
