@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from modelrollout.api.base import clean
@@ -9,10 +10,10 @@ from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
-from modelrollout.evidence.queries import selectors
-from modelrollout.evidence.slis import CatalogError
+from modelrollout.evidence.queries import indicator
+from modelrollout.evidence.slis import CatalogError, catalog
 from modelrollout.rollout.plan import EvaluationRequest
-from modelrollout.rollout.strategies import course_of
+from modelrollout.rollout.strategies import Stage, course_of
 
 EXAMPLE_HASH = "0123456789"
 DEFAULT_PROFILE = "envoy-gateway"
@@ -24,10 +25,11 @@ def guards_problem(
     """The sentence that says which guard cannot be used and why; None where all can."""
     metadata = deployment.metadata
     example = f"{metadata.name}-{EXAMPLE_HASH}"
+    stages = [stage for stage in course_of(deployment.spec.rollout).stages if stage.guarded]
     for guard in deployment.spec.rollout.guards:
         try:
             if guard.query is None:
-                _check_sources(guard, deployment, example, profile)
+                _check_sources(guard, stages, deployment, example, profile)
             else:
                 compile_query(
                     guard.query, metadata.namespace, metadata.name, example, example, guard.window, enforce_namespace
@@ -37,14 +39,17 @@ def guards_problem(
     return None
 
 
-def _check_sources(guard: Guard, deployment: ModelDeployment, example: str, profile: str) -> None:
+def _check_sources(
+    guard: Guard, stages: Sequence[Stage], deployment: ModelDeployment, example: str, profile: str
+) -> None:
     """Refuse an SLI that a stage of the strategy would judge by requests that cannot show it."""
     any_time = datetime(2000, 1, 1, tzinfo=UTC)
-    stages = [
-        stage
-        for stage in course_of(deployment.spec.rollout).stages
-        if stage.guarded and (guard.from_step or 0) <= stage.canary_step <= (guard.to_step or stage.canary_step)
-    ]
-    for source in dict.fromkeys(stage.source for stage in stages):
+    watched = (
+        stage for stage in stages if (guard.from_step or 0) <= stage.canary_step <= (guard.to_step or stage.canary_step)
+    )
+    for source in dict.fromkeys(stage.source for stage in watched):
         request = EvaluationRequest(1, example, example, 0, any_time, timedelta(seconds=1), source=source)
-        selectors(guard, Context.of(deployment, request, profile))
+        context = Context.of(deployment, request, profile)
+        indicator(guard, context)
+        for protocol in context.protocols:
+            catalog(context.profile).names(protocol, context)
