@@ -102,7 +102,7 @@ GOOD = {
     "amount": ("500m", "1.5Gi", "1e3", "7"),
     "request": ("500m", "1100m", "1.1", "1101m", "11e2"),
     "surge": ("0", "1", "9999", "0%", "25%", "100%"),
-    "header": ("x-group", "X-Model-Revision", "a" * 64),
+    "header": ("x-group", "X-Model-Revision", "Host", "a" * 64),
     "header value": ("b", "a.b~c@d", "x" * 128),
     "cookie": ("group", "my_group-1", "model-revision"),
     "cookie value": ("b", "a:b/c+d"),

@@ -270,6 +270,11 @@ class ArmMatch(SpecModel):
             "x-model-revision is the operator's own header and leads to the revision that it names: use another one",
             lambda self: self.header is None or self.header.name.lower() != "x-model-revision",
         ),
+        Rule(
+            "!has(self.header) || !(self.header.name.lowerAscii() in ['cookie', 'host'])",
+            "cookie and host cannot be matched as headers: match a cookie by cookie, a host by spec.traffic",
+            lambda self: self.header is None or self.header.name.lower() not in ("cookie", "host"),
+        ),
     )
 
 
