@@ -8,6 +8,7 @@ from datetime import datetime
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import Phase
 from modelrollout.rollout import capacity, holding
+from modelrollout.rollout.attempts import in_words
 from modelrollout.rollout.bake import promoted
 from modelrollout.rollout.draft import Draft, arm_statuses, draft, evaluation_request, shares_in
 from modelrollout.rollout.judgement import Effect, Judgement, current, judge
@@ -75,7 +76,7 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     if reached <= max(situation.in_force, ARMED):
         ready, wanted = situation.subject.ready, situation.capacity_for(target)
         making = f"making room: {ready} of {wanted} pods of {situation.attempt.revision} are ready"
-        return replace(state, message=f"{_message(situation)}; {making}" if situation.stage else making)
+        return _waiting_for_pods(situation, state, f"{_message(situation)}; {making}" if situation.stage else making)
     goal = situation.trial(stage or situation.stage, reached)
     moving = approach(situation, state, goal, slow=slow)
     if moving is not None:
@@ -159,8 +160,8 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, upcoming:
     target = _upcoming_weight(upcoming)
     short = _short(situation, upcoming[1], target)
     if short:
-        fleets = _fleets(situation, target, upcoming[1])
-        return replace(state, fleets=fleets, message=f"{_message(situation)}; held: {attempt.revision} has {short}")
+        fuller = replace(state, fleets=_fleets(situation, target, upcoming[1]))
+        return _waiting_for_pods(situation, fuller, f"{_message(situation)}; held: {attempt.revision} has {short}")
     if attempt.approved or attempt.full:
         return None
     if _lowered(situation):
@@ -175,6 +176,18 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, upcoming:
     if judgement.effect is Effect.HOLD:
         return holding.held(situation, judgement, replace(state, message=_message(situation)), due)
     return _too_few_samples(situation, state)
+
+
+def _waiting_for_pods(situation: Situation, state: Draft, message: str) -> Draft:
+    """Held until pods are ready. A healthy candidate is not taken back for a pool without room, but people are told."""
+    moments = (_due(situation), situation.attempt.step_started_at, situation.subject.progressed_at)
+    deadline = max(moment for moment in moments if moment) + situation.spec.progress_deadline
+    if situation.now < deadline:
+        return replace(state, message=message, wakes=(*state.wakes, deadline))
+    trouble = situation.subject.trouble
+    message = f"{message}, without progress for {in_words(situation.spec.progress_deadline)}"
+    message = f"{message}: {trouble}" if trouble else message
+    return replace(state, message=message, stuck=message)
 
 
 def _short(situation: Situation, stage: Stage | None, target: int) -> str:
