@@ -13,6 +13,7 @@ import pytest_asyncio
 from modelrollout.adapters.apiserver import ApiServer as Connection
 from modelrollout.adapters.kubernetes import KubernetesCluster
 from modelrollout.adapters.login import Login
+from modelrollout.api.modeldeployment import parse_modeldeployment
 from modelrollout.ports import (
     ConflictError,
     DeniedError,
@@ -20,8 +21,10 @@ from modelrollout.ports import (
     ForeignObjectError,
     ObjectReference,
     RejectedError,
+    TerminatingError,
     TransientError,
 )
+from modelrollout.render.trim import trim
 from tests.badspecs import Manifest, good
 from tests.component.apiserver import APPLY, MERGE, Answer, ApiServer
 
@@ -298,3 +301,47 @@ class TestEvents:
         assert found["note"].isprintable()
         assert len(found["note"].encode()) <= 1024
         assert found["eventTime"] == "2026-11-21T10:30:00.123456Z"
+
+
+class TestTerminatingNamespace:
+    """Without a namespace controller it stays as it is: marked, with everything still in it."""
+
+    async def test_nothing_new_can_be_made_and_what_is_there_can_be_changed(
+        self, cluster: KubernetesCluster, api: ApiServer, namespace: str
+    ) -> None:
+        made = await cluster.create(service(namespace))
+        answer = api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+        assert answer.body["status"]["phase"] == "Terminating", answer.message
+        other = service(namespace)
+        other["metadata"]["name"] = "digits-1111111111"
+        with pytest.raises(TerminatingError, match="is being deleted"):
+            await cluster.create(other)
+        with pytest.raises(TerminatingError):
+            await cluster.emit(EventRecord(made, "Promoted", "news", warning=False))
+        changed = service(namespace, uid=made["metadata"]["uid"])
+        changed["metadata"]["labels"]["more"] = "labels"
+        assert (await cluster.apply(changed))["metadata"]["labels"]["more"] == "labels"
+
+
+class TestWhoGaveACommand:
+    COMMAND = "modelrollout.io/command"
+
+    async def test_the_client_that_wrote_the_annotation_last(self, api: ApiServer, namespace: str) -> None:
+        path = TestStatus.path(namespace)
+        made = api.request("POST", path, good(), fieldManager="helm")
+        assert made.code == 201, made.message
+        assert self.writer(api, f"{path}/digits") == ""
+        api.kubectl("annotate", "-n", namespace, "modeldeployments/digits", f"{self.COMMAND}=pause/1")
+        assert self.writer(api, f"{path}/digits") == "kubectl-annotate"
+        body = {"metadata": {"annotations": {self.COMMAND: "resume/2"}}}
+        changed = api.request("PATCH", f"{path}/digits", body, MERGE, fieldManager="console")
+        assert changed.code == 200, changed.message
+        assert self.writer(api, f"{path}/digits") == "console"
+
+    def writer(self, api: ApiServer, path: str) -> str:
+        raw = api.request("GET", path).body
+        kept = parse_modeldeployment(trim("ModelDeployment", raw)).metadata
+        assert kept == parse_modeldeployment(raw).metadata.model_copy(
+            update={"annotations": kept.annotations, "labels": kept.labels}
+        )
+        return kept.commanded_by
