@@ -58,10 +58,13 @@ def _label(stage: Stage) -> str:
 
 
 def stops_line(snapshot: Snapshot) -> Line | None:
-    """The stops of the last attempt, each with whether it is done; None where the spec has other ones by now."""
+    """The stops of the last attempt, each with whether it is done; None where the spec has other ones by now.
+
+    A first deployment has none: it goes to all traffic at once.
+    """
     attempt, spec = snapshot.attempt, snapshot.spec
     way = course(snapshot, attempt) if attempt is not None else None
-    if attempt is None or way is None or spec is None:
+    if attempt is None or way is None or spec is None or snapshot.status.revisions.stable is None:
         return None
     found = stops(way, spec.rollout)
     here = _place(snapshot, attempt, len(found))
@@ -106,7 +109,7 @@ def hold_words(snapshot: Snapshot) -> Span | None:
         "" if attempt.step_ends_at == attempt.step_started_at else f", the {what} was over at {clock_of(attempt, now)}"
     )
     if snapshot.status.phase is Phase.AWAITING_APPROVAL:
-        return Span(f"waits for a person{_since(attempt, now)}{over}", Tone.WARNING)
+        return Span(f"waits for a person{_since(snapshot)}", Tone.WARNING)
     if snapshot.paused:
         return Span(f"paused{over}", Tone.WARNING)
     if _silent(snapshot):
@@ -126,8 +129,17 @@ def clock_of(attempt: RolloutStatus, now: datetime) -> str:
     return clock(attempt.step_ends_at, now)
 
 
-def _since(attempt: RolloutStatus, now: datetime) -> str:
-    return f" since {spoken(now - attempt.waiting_since)}" if attempt.waiting_since is not None else ""
+def _since(snapshot: Snapshot) -> str:
+    """For how long a person has been waited for: since the rollout stands still."""
+    moment = next(
+        (
+            condition.last_transition_time
+            for condition in snapshot.status.conditions
+            if condition.type == ConditionType.PROGRESSING and condition.status is ConditionStatus.FALSE
+        ),
+        None,
+    )
+    return "" if moment is None else f", for {spoken(snapshot.now - moment)} by now"
 
 
 def _counted(left: timedelta) -> str:

@@ -215,7 +215,9 @@ def _guards(snapshot: Snapshot, attempt: RolloutStatus) -> list[Row]:
 def _guard(snapshot: Snapshot, guard: Guard | None, told: GuardStatus | None, name: str) -> Row:
     bound = threshold(guard) if guard is not None else ""
     if told is None:
-        return Row((Span("○", Tone.FAINT), name, Span("-", Tone.FAINT), bound, ""), Span("not asked yet", Tone.FAINT))
+        return Row(
+            (Span("○", Tone.FAINT), name, Span("-", Tone.FAINT), bound, ""), Span("not recorded yet", Tone.FAINT)
+        )
     unit = UNITS.get(str(guard.sli), "") if guard is not None else ""
     value = f"{amount(told.value)}{unit}" if told.value is not None else "-"
     samples = f"{amount(told.samples, 7)} requests" if told.samples is not None else ""

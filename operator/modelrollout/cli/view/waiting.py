@@ -44,6 +44,8 @@ def ended(snapshot: Snapshot) -> End | None:
 def _other_serves(snapshot: Snapshot, desired: str, stable: str) -> End | None:
     """At rest, and another revision serves than the spec asks for."""
     attempt = snapshot.attempt
+    if snapshot.spec is not None and snapshot.spec.replicas == 0:
+        return End(Exit.WAITS, snapshot.status.message)
     if attempt is not None and attempt.instead_of == desired:
         return End(Exit.TAKEN_BACK, f"{stable} serves instead of {desired}, by the command rollback")
     if desired in snapshot.status.quarantined:

@@ -1,0 +1,185 @@
+"""What a plan needs of the outside besides the object: the operator's settings, the nodes, today's values."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelrollout.api.modeldeployment import ModelDeployment, revision_name
+from modelrollout.api.modelrevision import revision_spec
+from modelrollout.cli.failing import Complaint
+from modelrollout.cli.view.capacity import Room, room
+from modelrollout.cli.view.plan import Checked
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.resolve import resolve_guards
+from modelrollout.ports import PortError
+from modelrollout.render import workload
+from modelrollout.render.revision import Revision, materials
+from modelrollout.rollout.observed import GuardResult
+from modelrollout.rollout.plan import EvaluationRequest
+from modelrollout.settings import Prometheus, Settings, SettingsError, load, parse
+
+if TYPE_CHECKING:
+    from modelrollout.adapters.userclient import UserClient
+    from modelrollout.cli.view.snapshot import Snapshot
+
+OPERATOR = "app.kubernetes.io/component=operator"
+SETTINGS_KEY = "settings.yaml"
+LONG_AGO = timedelta(hours=2)
+"""Since when what serves has had its traffic, for guards that look back an hour at most."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The operator's settings, or the sentence that says why they are not known."""
+
+    settings: Settings | None
+    note: str = ""
+
+
+def operator_settings(client: UserClient | None, namespace: str, path: Path | None) -> Known:
+    """From the file, else from the ConfigMap of the operator that looks after ``namespace``."""
+    if path is not None:
+        try:
+            return Known(load(path))
+        except SettingsError as error:
+            raise Complaint(str(error)) from error
+    if client is None:
+        return Known(None, "the operator's settings are not known without a cluster: give --settings")
+    try:
+        found, _ = client.list_objects("ConfigMap", None, OPERATOR)
+    except PortError as error:
+        return Known(None, f"the operator's settings cannot be read ({error}): give --settings")
+    for item in found:
+        text = (item.get("data") or {}).get(SETTINGS_KEY)
+        if not text:
+            continue
+        try:
+            settings = parse(text, f"ConfigMap {item['metadata']['namespace']}/{item['metadata']['name']}")
+        except SettingsError as error:
+            return Known(None, f"the operator's settings cannot be used: {error}")
+        if not settings.namespaces or namespace in settings.namespaces:
+            return Known(settings)
+    return Known(None, "no ConfigMap of an operator that looks after this namespace was found: give --settings")
+
+
+def free_room(
+    client: UserClient | None, wish: ModelDeployment, settings: Settings | None, extra: int
+) -> tuple[Room | None, str]:
+    """The room on the pool's nodes, or why it is not known; both where it is known in part."""
+    if client is None:
+        return None, "free room is not known without a cluster"
+    name, metadata = revision_name(wish.metadata.name, wish.spec), wish.metadata
+    spec = revision_spec(metadata.name, wish.spec)
+    revision = Revision(name, metadata.namespace, "", metadata.name, spec)
+    made_with = materials(revision, settings or Settings())
+    note = (
+        "" if settings is not None else "the pool is not known: nodes are taken without its labels, taints and requests"
+    )
+    if made_with is None:
+        return None, f"the operator's settings have no pool {wish.spec.pool}"
+    if not (spec.runtime.image or made_with.pool.image):
+        # Which image it is does not matter for the room; that it is missing is said elsewhere.
+        made_with = replace(made_with, pool=made_with.pool.model_copy(update={"image": "unknown"}))
+    if not made_with.operator_image:
+        made_with = replace(made_with, operator_image="unknown")
+    pod = workload.pod(revision, made_with)
+    try:
+        nodes, _ = client.list_objects("Node", None)
+        pods, _ = client.list_objects("Pod", None, field="status.phase!=Succeeded,status.phase!=Failed")
+    except PortError as error:
+        return None, f"free room cannot be read: {error}"
+    return room(pod, extra, nodes, pods), note
+
+
+def checked_guards(
+    wish: ModelDeployment,
+    live: Snapshot | None,
+    settings: Settings | None,
+    url: str | None,
+    now: datetime,
+) -> tuple[tuple[Checked, ...], str]:
+    """Every guard with its queries, and today's values of what serves where a Prometheus answers."""
+    rollout = wish.spec.rollout
+    if not rollout.guards:
+        return (), "unguarded: traffic moves by time alone"
+    request = _request(wish, live, now)
+    profile = _profile(wish, settings)
+    trial = Context.of(wish, request, profile)
+    resolved = resolve_guards(rollout.guards, trial, now)
+    stable = live.status.revisions.stable if live is not None else None
+    if stable is None:
+        return tuple(Checked(each, None) for each in resolved), "nothing serves yet, so there are no values of today"
+    prometheus, note = _prometheus(rollout.prometheus, settings, url)
+    if prometheus is None:
+        return tuple(Checked(each, None) for each in resolved), note
+    results = asyncio.run(_ask(wish, trial.other, request, prometheus, now))
+    values = {result.name: result for result in results}
+    told = f"today's values are those of {stable}, which serves; asked {prometheus.url}"
+    return tuple(Checked(each, values.get(each.guard.name)) for each in resolved), told
+
+
+def _request(wish: ModelDeployment, live: Snapshot | None, now: datetime) -> EvaluationRequest:
+    """The question about the revision that would be tried, in the slot that what serves leaves it."""
+    name = revision_name(wish.metadata.name, wish.spec)
+    stable = live.status.revisions.stable if live is not None else None
+    places = {entry.revision: entry.slot for entry in live.status.traffic} if live is not None else {}
+    return EvaluationRequest(
+        attempt=0,
+        revision=name,
+        stable=stable or name,
+        slot=1 - places.get(stable, 0) if stable else 0,
+        since=now - LONG_AGO,
+        interval=wish.spec.rollout.evaluation_interval,
+        guards=tuple(guard.name for guard in wish.spec.rollout.guards),
+    )
+
+
+def _profile(wish: ModelDeployment, settings: Settings | None) -> str | None:
+    gateway = wish.spec.traffic.gateway
+    if gateway is None:
+        return None
+    return str((settings or Settings()).gateway(gateway.namespace or wish.metadata.namespace, gateway.name).profile)
+
+
+def _prometheus(name: str, settings: Settings | None, url: str | None) -> tuple[Prometheus | None, str]:
+    if url is not None:
+        try:
+            return Prometheus(url=url), ""
+        except ValueError:
+            raise Complaint(f"--prometheus {url} is not a base address like http://localhost:9090", 2) from None
+    if settings is None or name not in settings.prometheus:
+        return None, "no Prometheus is known: give --prometheus URL to see today's values"
+    return settings.prometheus[name], ""
+
+
+async def _ask(
+    wish: ModelDeployment, context: Context, request: EvaluationRequest, settings: Prometheus, now: datetime
+) -> tuple[GuardResult, ...]:
+    from modelrollout.adapters.prometheus import PrometheusMetrics
+    from modelrollout.controller.evaluation import evaluate
+
+    metrics = PrometheusMetrics(settings)
+    try:
+        evaluation = await evaluate(metrics, wish.spec.rollout.guards, context, request, _At(now), with_arms=False)
+    finally:
+        await metrics.close()
+    return evaluation.results
+
+
+class _At:
+    """A clock that stands still: the API server's time, as a laptop's may be off."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        """The time of the question."""
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        """Nobody waits for this clock."""
+        await asyncio.sleep(seconds)

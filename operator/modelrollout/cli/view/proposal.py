@@ -1,0 +1,152 @@
+"""What applying a ModelDeployment would do, told from the file, the live object and its revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from modelrollout.api.modeldeployment import ModelDeployment, ModelDeploymentSpec, revision_name
+from modelrollout.api.status import Outcome, Phase
+from modelrollout.cli.view.progress import Stop, stops
+from modelrollout.cli.view.snapshot import Revision, Snapshot
+from modelrollout.rollout.strategies import Course, course_of
+
+LONGEST_VALUE = 80
+NO_VERDICT = (None, Outcome.SUPERSEDED, Outcome.ABORTED, Outcome.CONCLUDED)
+
+
+class Effect(StrEnum):
+    """What becomes of the rollout."""
+
+    FIRST = "FirstDeployment"
+    NONE = "NoRollout"
+    GOES_ON = "GoesOn"
+    BACK = "Aborts"
+    ROLLOUT = "Rollout"
+    FAST_TRACK = "FastTrack"
+    QUARANTINED = "Quarantined"
+    WAITS = "ScaledToZero"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One stop, and the earliest time at which it begins, counted from the first."""
+
+    stop: Stop
+    begins: timedelta
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What would happen. ``extra`` is the number of pods that are needed besides those that run."""
+
+    revision: str
+    effect: Effect
+    sentences: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
+    way: tuple[Planned, ...]
+    takes: timedelta
+    extra: int
+
+
+def propose(wish: ModelDeployment, live: Snapshot | None) -> Proposal:
+    """What applying ``wish`` would do where the live object is ``live`` (None: there is none)."""
+    spec, name = wish.spec, revision_name(wish.metadata.name, wish.spec)
+    effect, sentences = _effect(name, spec, live)
+    way: tuple[Planned, ...] = ()
+    takes = timedelta(0)
+    if effect in (Effect.ROLLOUT, Effect.FAST_TRACK, Effect.GOES_ON):
+        course = course_of(spec.rollout, fast_track=effect is Effect.FAST_TRACK)
+        way, takes = _way(course, spec)
+    before = live.spec if live is not None else None
+    return Proposal(name, effect, tuple(sentences), _changes(before, spec), way, takes, _extra(effect, spec, live))
+
+
+def _effect(name: str, spec: ModelDeploymentSpec, live: Snapshot | None) -> tuple[Effect, list[str]]:
+    stable = live.status.revisions.stable if live is not None else None
+    if live is None or stable is None:
+        return Effect.FIRST, [
+            f"Nothing serves yet: {name} gets all traffic once its pods are ready and its gates pass, without steps."
+        ]
+    attempt, parts = live.under_way, live.status.revisions
+    if attempt is not None and attempt.revision == name and parts.candidate == name:
+        return Effect.GOES_ON, [
+            f"{name} is on trial already: attempt {attempt.attempt} goes on by the spec as it is then."
+        ]
+    home = parts.last_good if live.status.phase is Phase.BAKING and parts.last_good else stable
+    sentences = []
+    if attempt is not None and live.status.phase is not Phase.ROLLING_BACK and name != stable:
+        sentences.append(f"The attempt under way with {attempt.revision} ends first: all traffic goes back to {home}.")
+    if name == stable:
+        if attempt is not None and parts.candidate:
+            return Effect.BACK, [f"{name} serves already: the attempt under way with {parts.candidate} is aborted."]
+        return Effect.NONE, [f"{name} serves already: no rollout, the pods stay as they are."]
+    if spec.replicas == 0:
+        return Effect.WAITS, [*sentences, f"replicas is 0: {name} is tried when there are pods again."]
+    if name in live.status.quarantined:
+        return Effect.QUARANTINED, [
+            *sentences,
+            f"{name} was taken back before and is quarantined: no attempt begins until the command retry.",
+        ]
+    found = live.revision(name)
+    if found is not None and _known_good(found):
+        return Effect.FAST_TRACK, [
+            *sentences,
+            f"{name} is in the history and known good: after its gates it gets all traffic in one step, then the bake.",
+        ]
+    known = "is a new revision" if found is None or not found.recorded else "was made before, but never promoted"
+    return Effect.ROLLOUT, [*sentences, f"{name} {known}: it goes beside {home} by strategy {spec.rollout.strategy}."]
+
+
+def _known_good(revision: Revision) -> bool:
+    """Whether its last attempt with an end of its own was promoted, as the operator has it."""
+    ends = [attempt.outcome for attempt in revision.status.attempts] or [revision.status.outcome]
+    return next((end for end in ends if end not in NO_VERDICT), None) is Outcome.PROMOTED
+
+
+def _way(course: Course, spec: ModelDeploymentSpec) -> tuple[tuple[Planned, ...], timedelta]:
+    begins, planned = timedelta(0), []
+    for stop in stops(course, spec.rollout):
+        planned.append(Planned(stop, begins))
+        begins += stop.hold
+    return tuple(planned), begins
+
+
+def _extra(effect: Effect, spec: ModelDeploymentSpec, live: Snapshot | None) -> int:
+    """Pods at the peak of the rollout besides those that are asked for now."""
+    asked = sum(revision.pods.desired for revision in live.revisions) if live is not None else 0
+    if effect in (Effect.FIRST, Effect.NONE, Effect.WAITS, Effect.QUARANTINED, Effect.BACK):
+        return max(spec.replicas - asked, 0)
+    course = course_of(spec.rollout, fast_track=effect is Effect.FAST_TRACK)
+    if not course.beside:
+        return max(spec.replicas - asked, 0)
+    surge = spec.replicas if course.room is None else course.room.surge(spec.replicas)
+    return max(spec.replicas + surge - asked, 0)
+
+
+def _changes(before: ModelDeploymentSpec | None, after: ModelDeploymentSpec) -> tuple[tuple[str, str, str], ...]:
+    """(path, old, new) of every field that differs; nothing where there is no old spec."""
+    if before is None:
+        return ()
+    old, new = (dict(_flat(spec.model_dump(mode="json", by_alias=True, exclude_none=True))) for spec in (before, after))
+    return tuple(
+        (path, old.get(path, ""), new.get(path, ""))
+        for path in dict.fromkeys([*new, *old])
+        if old.get(path) != new.get(path)
+    )
+
+
+def _flat(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value:
+        for place, item in enumerate(value):
+            named = item.get("name") if isinstance(item, dict) else None
+            yield from _flat(item, f"{path}[{named or place}]")
+    elif value not in ({}, []):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        yield path, text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
