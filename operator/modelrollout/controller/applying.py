@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from modelrollout.api.base import StatusModel
 from modelrollout.api.errors import InvalidSpec
@@ -117,6 +118,9 @@ class Applier:
 
     async def _direct(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> None:
         """Routes or the Service as ``plan`` has them; then what else of ours leads requests is dropped."""
+        if plan.mirror is not None and not self._addressed(key, wish, plan.mirror.revision):
+            # Envoy Gateway answers all users with 500 while the Service that gets their copies does not exist.
+            plan = replace(plan, mirror=None)
         by_gateway = wish.spec.traffic.gateway is not None
         bodies = (*routes(wish, plan), *preview_routes(wish, plan)) if by_gateway else (traffic_service(wish, plan),)
         for body in bodies:
@@ -128,6 +132,11 @@ class Applier:
                     await self._delete(key, wish, kind, name)
         if by_gateway:
             await self._drop_service(key, wish, plan)
+
+    def _addressed(self, key: Key, wish: ModelDeployment, revision: str) -> bool:
+        """Whether the Service of ``revision`` is there and ours."""
+        record, live = self._own_record(key, wish, revision), self._cache.get(key, SERVICE, revision)
+        return record is not None and live is not None and is_ours(live, record["metadata"]["uid"])
 
     async def _drop_service(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> None:
         """The Service of the time before there was a gateway. Its users keep it until the routes are in force."""

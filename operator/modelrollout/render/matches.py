@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from modelrollout.api.modeldeployment import ABTest
+from modelrollout.api.strategies import ABTest, ArmMatch
 from modelrollout.render import names
 
 Header = tuple[str, str, str]
@@ -20,7 +20,8 @@ Header = tuple[str, str, str]
 
 _PROTOCOL_PATH = "/v2"
 _PROTOCOL_SERVICE = "inference.GRPCInferenceService"
-_ANY_COOKIE: Header = ("RegularExpression", "Cookie", ".*")
+_COOKIE = "Cookie"
+_ANY_COOKIE: Header = ("RegularExpression", _COOKIE, ".*")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,13 @@ def pinned(revision: str, test: ABTest | None, *, leads_to: bool = False) -> tup
     own: Header = ("Exact", names.REVISION_HEADER, revision)
     if test is None:
         return (Match((own,)),)
-    rules = [_rule(match.header, match.cookie) for match in test.match]
-    by_header = [rule for rule in rules if rule[1].lower() != "cookie"]
+    rules = [_rule(match) for match in test.match]
     return (
         Match((own,)),
         Match((_cookie(test.sticky_cookie, revision),)),
         Match((own, _ANY_COOKIE), inference=True),
-        *(Match((rule,), inference=True) for rule in (rules if leads_to else ())),
-        *(Match((own, rule), inference=True) for rule in (() if leads_to else by_header)),
+        *(Match((rule,), inference=True) for rule in rules if leads_to),
+        *(Match((own, rule), inference=True) for rule in rules if not leads_to and rule[1] != _COOKIE),
     )
 
 
@@ -79,11 +79,15 @@ def _headers(match: Match) -> dict[str, Any]:
     return {"headers": [{"type": kind, "name": name, "value": value} for kind, name, value in match.headers]}
 
 
-def _rule(header: Any, cookie: Any) -> Header:
-    return ("Exact", header.name, header.value) if header is not None else _cookie(cookie.name, cookie.value)
+def _rule(match: ArmMatch) -> Header:
+    if match.header is not None:
+        return "Exact", match.header.name, match.header.value
+    if match.cookie is not None:
+        return _cookie(match.cookie.name, match.cookie.value)
+    raise ValueError("a match has neither header nor cookie")
 
 
 def _cookie(name: str, value: str) -> Header:
     # The anchors are for gateways that search; Envoy compares the whole header.
     pattern = rf"^(.*;\s*)?{re.escape(name)}={re.escape(value)}(\s*;.*)?$"
-    return ("RegularExpression", "Cookie", pattern)
+    return "RegularExpression", _COOKIE, pattern

@@ -144,6 +144,8 @@ def by_service() -> ModelDeployment:
 def test_nothing_is_written_twice() -> None:
     for wish in (by_gateway(grpc=True, preview=True), by_service()):
         cluster = Stored(Cache(trim))
+        cluster.cache.put(KEY, record("2.0.0"))
+        cluster.carry_out(wish, workloads=(WorkloadPlan(TWO, 1),))
         for plan in (HOME, HALF, RoutePlan(HALF.slots, ONE, mirror=Mirror(TWO, 10), split=TWO, preview=TWO)):
             if wish.spec.traffic.gateway is not None or plan.mirror is None:
                 assert cluster.carry_out(wish, route=plan)
@@ -230,3 +232,31 @@ def test_a_retired_revision_is_only_scaled() -> None:
     cluster.cache.remove(KEY, "Service", ONE, f"uid-Service-{ONE}")
     assert cluster.carry_out(by_gateway(), retire=(ONE,)) == [f"apply Deployment {ONE}"]
     assert cluster.carry_out(by_gateway(), retire=(ONE,)) == []
+
+
+def test_no_copies_for_a_service_that_is_not_there() -> None:
+    """The gateway would answer every user with 500. The route follows once the Service is there."""
+    cluster = Stored(Cache(trim))
+    shadow = RoutePlan((Slot(ONE, WHOLE), Slot(TWO, 0)), ONE, mirror=Mirror(TWO, 10))
+
+    def copied() -> bool:
+        return "RequestMirror" in str(cluster.cache.get(KEY, "HTTPRoute", NAME))
+
+    cluster.cache.put(KEY, record("2.0.0"))
+    cluster.carry_out(by_gateway(), route=shadow, workloads=(WorkloadPlan(TWO, 1),))
+    assert not copied()
+    assert cluster.carry_out(by_gateway(), route=shadow) == [f"apply HTTPRoute {NAME}"]
+    assert copied()
+    cluster.cache.remove(KEY, "Service", TWO, f"uid-Service-{TWO}")
+    writes = cluster.carry_out(by_gateway(), route=shadow, workloads=(WorkloadPlan(TWO, 1),))
+    assert writes == [f"apply HTTPRoute {NAME}", f"create Service {TWO}"]
+    assert not copied()
+
+
+def test_no_copies_for_a_service_of_somebody_else() -> None:
+    cluster = Stored(Cache(trim))
+    cluster.cache.put(KEY, record("2.0.0"))
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": TWO, "namespace": NAMESPACE, "uid": "theirs"}}
+    cluster.cache.put(KEY, theirs)
+    cluster.carry_out(by_gateway(), route=RoutePlan(HOME.slots, ONE, mirror=Mirror(TWO, 10)))
+    assert "RequestMirror" not in str(cluster.cache.get(KEY, "HTTPRoute", NAME))

@@ -34,7 +34,6 @@ FULL: dict[str, Any] = {
         {"header": {"name": "x-group", "value": "beta"}},
         {"header": {"name": "x-team", "value": "vision"}},
         {"cookie": {"name": "exp", "value": "a+b"}},
-        {"header": {"name": "cookie", "value": "alone"}},
     ],
 }
 
@@ -75,7 +74,7 @@ def expected(headers: dict[str, str]) -> str:
         return headers["x-model-revision"]
     cookies = dict(part.strip().split("=", 1) for part in headers.get("cookie", "").split(";") if "=" in part)
     ruled = headers.get("x-group") == "beta" or headers.get("x-team") == "vision" or cookies.get("exp") == "a+b"
-    if ruled or headers.get("cookie") == "alone":
+    if ruled:
         return B
     return cookies["model-revision"] if cookies.get("model-revision") in (A, B) else WEIGHTED
 
@@ -85,7 +84,6 @@ GROUPS = (None, "beta", "alpha")
 TEAMS = (None, "vision")
 COOKIES = (
     None,
-    "alone",
     "exp=a+b",
     "exp=aab",
     "xexp=a+b",
