@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLUSTER_TOOL := $(PYTHON) deploy/local/cluster.py
 
-.PHONY: help setup demo test test-fast lint format verify generate cluster cluster-down images bench lock
+.PHONY: help setup demo test test-fast lint format verify generate cluster cluster-down images bench lock timelines
 
 help: ## Explain every verb
 	@echo 'modelrollout: rolls out machine-learning models on Triton and takes bad ones back'
@@ -65,6 +65,9 @@ images: ## Build the images of the operator and of Triton, and give them to the 
 
 bench: $(STAMP) ## The numbers: a table, and .local/bench/<name>.json each
 	@$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+timelines: $(STAMP) ## Draw docs/strategies/*.png anew from what the last cluster tests recorded (.local/timelines)
+	@$(BIN)/python deploy/demo/timelines.py
 
 lock: $(STAMP) ## Resolve the dependencies anew into the hashed lock files
 	@$(BIN)/uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --upgrade -q \
