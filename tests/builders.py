@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment, revision_name
@@ -23,15 +24,22 @@ def manifest(
     version: str = "1.0.0",
     *,
     replicas: int = 2,
-    steps: Sequence[tuple[int, str]] = STEPS,
+    steps: Sequence[tuple[float, str] | Manifest] = STEPS,
     guards: Sequence[Manifest] = (ERRORS,),
     grpc: bool = False,
     command: str | None = None,
     generation: int = 1,
     pool: str = "cpu",
+    service: bool = False,
+    model: str | None = None,
+    max_surge: str | None = None,
     **rollout: Any,
 ) -> Manifest:
-    """A ModelDeployment as the API server gives it; ``rollout`` holds further keys of spec.rollout."""
+    """A ModelDeployment as the API server gives it; ``rollout`` holds further keys of spec.rollout.
+
+    ``steps`` is for strategies that have a canary; each step is (percent, hold) or the step itself. ``service`` is
+    traffic without a gateway, ``model`` the name that clients call.
+    """
     metadata: Manifest = {
         "name": NAME,
         "namespace": NAMESPACE,
@@ -47,17 +55,28 @@ def manifest(
     }
     if grpc:
         traffic["grpc"] = {"hostnames": ["digits-grpc.example.com"]}
+    if service:
+        traffic = {"service": {}}
+    strategy, shadow = rollout.get("strategy", "Canary"), rollout.get("shadow") or {}
+    canary: Manifest = {"steps": [_step(step) for step in steps]}
+    if max_surge is not None:
+        canary["maxSurge"] = max_surge
+    has_steps = strategy == "Canary" or (strategy == "Shadow" and shadow.get("then") == "Canary")
     return {
         "apiVersion": "modelrollout.io/v1alpha1",
         "kind": "ModelDeployment",
         "metadata": metadata,
         "spec": {
-            "model": {"version": version, "source": {"uri": f"pvc://models/digits/{version}"}},
+            "model": {
+                **({"name": model} if model else {}),
+                "version": version,
+                "source": {"uri": f"pvc://models/digits/{version}"},
+            },
             "pool": pool,
             "replicas": replicas,
             "traffic": traffic,
             "rollout": {
-                "canary": {"steps": [{"weight": weight, "hold": hold} for weight, hold in steps]},
+                **({"canary": canary} if has_steps else {}),
                 "bake": "60s",
                 "progressDeadline": "5m",
                 "noDataDeadline": "3m",
@@ -70,14 +89,19 @@ def manifest(
     }
 
 
+def _step(step: tuple[float, str] | Manifest) -> Manifest:
+    return step if isinstance(step, dict) else {"weight": step[0], "hold": step[1]}
+
+
 def modeldeployment(version: str = "1.0.0", **changes: Any) -> ModelDeployment:
     """The same, read."""
     return parse_modeldeployment(manifest(version, **changes))
 
 
-def name_of(version: str) -> str:
+@cache
+def name_of(version: str, model: str | None = None) -> str:
     """The revision that ``version`` makes."""
-    return revision_name(NAME, modeldeployment(version).spec)
+    return revision_name(NAME, modeldeployment(version, model=model).spec)
 
 
 def settings(**changes: Any) -> Settings:

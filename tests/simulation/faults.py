@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelrollout.ports import ConflictError, DeniedError, TransientError
+from modelrollout.ports import ConflictError, DeniedError, RejectedError, TransientError
 
 Fault = tuple[Exception | None, bool, float]
 """(error, whether it comes after the write was carried out, seconds until it comes)."""
@@ -13,6 +13,7 @@ NONE: Fault = (None, False, 0.0)
 
 KINDS: dict[str, Callable[[], Fault]] = {
     "conflict": lambda: (ConflictError("injected 409"), False, 0.0),
+    "rejected": lambda: (RejectedError("injected 422"), False, 0.0),
     "refused": lambda: (TransientError("injected 500"), False, 0.0),
     "throttled": lambda: (TransientError("injected 429", retry_after=3.0), False, 0.0),
     "timeout-applied": lambda: (TransientError("injected timeout after the write"), True, 10.0),

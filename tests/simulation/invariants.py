@@ -1,41 +1,53 @@
 """The invariants of the design, each as a check of one write (or of the world between two), with its exact meaning.
 
-I1  After every route write the weights sum to 1,000,000; a backend whose weight rises above the armed weight has a
-    ready pod (as far as a watch that is 0.5 s late can tell).
-I2  A Deployment is never made smaller than its revision's share of the traffic needs: replicas x weight, rounded up.
-I3  The weight of the revision on trial rises above the armed weight only after all its guards passed, in one
-    evaluation of this attempt asked since its step began, by a Prometheus that answered since then; its first weight
-    only after its pods were warmed since it was being prepared. (A person's approval, or no guards, stand in.)
-I4  A revision that was rolled back gets no weight until the spec asks for another revision or retry is commanded.
+I1  After every route write the weights sum to 1,000,000; a revision whose weight rises above the armed weight has a
+    ready pod (as far as a watch that is 0.5 s late can tell), and the one on trial has enough of them for the weight:
+    replicas x weight, rounded up (one less with maxSurge 0). A revision that gets copies of requests has a ready pod
+    and no users. With traffic.service the selector has one revision with a ready pod.
+I2  A Deployment is never made smaller than its revision's share of the traffic needs: replicas x weight, rounded up;
+    one pod less with maxSurge 0, nothing with replicas 0, and nothing for the revision that Recreate takes away.
+I3  The weight of the revision on trial rises above what it was let to have only after all guards of that stage passed,
+    in one evaluation of this attempt asked since the stage began, by a Prometheus that answered since then; its first
+    weight only after its pods were warmed since the attempt began. (A person, or no guards there, stand in.)
+I4  A revision that was rolled back, or gone away from by the command rollback, gets no weight until the spec asks for
+    another revision or retry is commanded.
 I5  Only objects owned by this ModelDeployment (or by its ModelRevisions) are written, and of the ModelDeployment
     itself only the status.
 I6  Nothing is written by a process that does not hold the lease at that moment.
-I7  A Deployment loses its last pods only when no route has weight for it and every gateway accepted that.
+I7  A Deployment loses its last pods only when nothing has weight for it and every gateway accepted that. Replicas 0
+    and Recreate say otherwise.
 I8  Once settled, hours bring no write at all (checked by ``Simulation.settle``).
 I9  No request is lost by moving traffic: no backend goes from nothing to users, or from users to nothing, in one
     change of the data plane, and a slot never changes hands under traffic (recorded by ``GatewayModel``).
 I10 A revision keeps its slot as long as it has weight.
+I11 Nothing happens twice: an attempt has one number and one end, a command acts once; only a revision whose last own
+    end was a promotion goes by the fast track.
+
+After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
+next attempt began. What follows a person's edit of a route is not the operator's loss (I9).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, inf
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from modelrollout.api.modeldeployment import OnBreach, parse_modeldeployment, revision_name
-from modelrollout.api.status import Outcome, Verdict, status_from
+from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.strategies import Canary, Strategy
+from modelrollout.render.names import LABEL_REVISION
 from modelrollout.render.readback import backends_of, route_state
 from modelrollout.rollout.observed import Backend
 from modelrollout.rollout.plan import ARMED, WHOLE
-from tests.builders import NAME, START
+from tests.builders import NAME
+from tests.simulation.gateway import ROUTES, weights_of
 from tests.simulation.store import Write
+from tests.simulation.trial import Trial
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
 WATCH_LAG = 0.5
-ROUTES = ("HTTPRoute", "GRPCRoute")
 
 
 class Invariants:
@@ -43,40 +55,35 @@ class Invariants:
 
     def __init__(self, simulation: Simulation) -> None:
         self._world = simulation
+        self.trial = Trial(simulation)
         self.violations: list[str] = []
-        self.rolled_back: set[str] = set()
         self.checked = 0
-        self._desired: str | None = None
 
     def check(self, write: Write) -> None:
         self.checked += 1
         for sentence in self._broken(write):
             self.violations.append(f"{sentence} [{write}]")
 
-    def spec_changed(self) -> None:
-        """A person wrote the spec: another revision, or a retry, lifts I4."""
-        wish = parse_modeldeployment(self._world.wish())
-        desired = revision_name(NAME, wish.spec)
-        if desired != self._desired:
-            self.rolled_back.clear()
-        self._desired = desired
-        if wish.metadata.annotations.get("modelrollout.io/command", "").startswith("retry/"):
-            self.rolled_back.discard(desired)
+    def recreated(self) -> None:
+        """Another ModelDeployment of the same name: nothing is known of it."""
+        self.trial = Trial(self._world)
 
     def _broken(self, write: Write) -> Iterator[str]:
         if not self._world.holds_lease():
             yield "I6: written without the lease"
         if write.verb == "event":
+            yield from self.trial.told(write)
             return
         yield from self._others(write)
-        if write.kind in ROUTES and write.verb != "delete":
-            yield from self._route(write)
-        if write.kind == "Deployment":
-            yield from self._pods(write)
-        if write.kind == "ModelDeployment" and write.after is not None:
-            status = status_from(write.after.get("status"))
-            if status.rollout is not None and status.rollout.outcome is Outcome.ROLLED_BACK:
-                self.rolled_back.add(status.rollout.revision)
+        match write.kind:
+            case "HTTPRoute" | "GRPCRoute" if write.verb != "delete" and write.name == NAME:
+                yield from self._route(write)
+            case "Service" if write.verb != "delete" and write.name == NAME:
+                yield from self._service(write)
+            case "Deployment":
+                yield from self._pods(write)
+            case "ModelDeployment" if write.after is not None:
+                yield from self.trial.written(write.after)
 
     def _others(self, write: Write) -> Iterator[str]:
         if write.kind == "ModelDeployment":
@@ -85,13 +92,13 @@ class Invariants:
             elif write.after is not None and write.before["spec"] != write.after["spec"]:
                 yield "I5: the spec was written"
             return
-        mine = self._world.wish()["metadata"]["uid"]
-        records = {
-            record["metadata"]["uid"] for record in self._world.store.every("ModelRevision") if _owner(record) == mine
-        }
+        owners = set(self._world.uids)
+        owners |= {uid for uid, owner in self._world.records.items() if owner in owners}
         for manifest in (write.before, write.after):
-            if manifest and _owner(manifest) not in {mine, *records}:
+            if manifest and _owner(manifest) not in owners:
                 yield "I5: an object of somebody else was written"
+
+    # -- traffic --------------------------------------------------------------------------------------------------
 
     def _route(self, write: Write) -> Iterator[str]:
         new = backends_of(write.after or {})
@@ -99,99 +106,110 @@ class Invariants:
             yield f"I1: the weights of {new} do not sum to the whole"
             return
         old = backends_of(write.before) if write.before else None
-        before, after = _weights(old), _weights(new)
+        before, after = weights_of(write.before), weights_of(write.after)
         if old is None:
             # A route for another protocol beside one that is there: what has weight there is no news.
-            others = [route for kind in ROUTES if kind != write.kind for route in self._world.store.every(kind)]
-            before = next((_weights(backends_of(route)) for route in others), {})
-        if old is not None:
+            others = [route for kind in ROUTES if kind != write.kind for route in self._world.routes(kind)]
+            before = next((weights_of(route) for route in others), {})
+        if old is not None and not self.trial.distrusted:
             yield from _moved(old, new)
+        yield from self._copies(write, after)
         for revision, weight in after.items():
             if weight > max(ARMED, before.get(revision, 0)):
                 yield from self._risen(revision, weight, before.get(revision, 0))
+        self.trial.grant(after)
+
+    def _copies(self, write: Write, weights: dict[str, int]) -> Iterator[str]:
+        old, new = (_mirrored(route) for route in (write.before, write.after))
+        for revision in new:
+            if revision not in old and not self._world.kubelet.ready_lately(revision, WATCH_LAG):
+                yield f"I1: {revision} gets copies and has no ready pod"
+            if weights.get(revision, 0) > ARMED:
+                yield f"I1: {revision} gets copies and {weights[revision]} ppm of the users"
+
+    def _service(self, write: Write) -> Iterator[str]:
+        old, new = (_selected(service) for service in (write.before, write.after))
+        if new is None:
+            yield "I1: the Service selects no revision"
+        elif new != old:
+            others = {name for route in self._world.traffic() for name, weight in route.items() if weight == WHOLE}
+            yield from self._risen(new, WHOLE, WHOLE if new in others else 0)
+            self.trial.grant({new: WHOLE})
 
     def _risen(self, revision: str, weight: int, before: int) -> Iterator[str]:
-        status = status_from(self._world.wish().get("status"))
-        if self._world.kubelet.ready_since(revision) > WATCH_LAG:
+        ready = self._world.kubelet.ready_lately(revision, WATCH_LAG)
+        if not ready and not any(wish.spec.replicas == 0 for wish in self._world.wishes):
             yield f"I1: {revision} has {weight} ppm and no ready pod"
-        if revision in self.rolled_back and revision != status.revisions.stable:
-            yield f"I4: {revision} was rolled back and gets {weight} ppm"
-        trial = status.rollout
-        if trial is not None and trial.outcome is None and trial.revision == revision:
-            yield from self._evidence(revision, weight)
-        elif status.revisions.stable is None and before >= WHOLE // 2:
-            return  # the status was lost: what has the traffic is taken for stable
-        elif revision not in (status.revisions.stable, status.revisions.last_good):
-            yield f"I3: {revision} gets {weight} ppm and is not on trial"
+        if self.trial.is_of(revision) and ready < self._need(revision, weight):
+            yield f"I1: {revision} rises to {weight} ppm with {ready} ready pods"
+        yield from self.trial.risen(revision, weight, before)
 
-    def _evidence(self, revision: str, weight: int) -> Iterator[str]:
-        raw = self._world.wish()
-        status = status_from(raw.get("status"))
-        trial = status.rollout
-        if trial is None:
-            return
-        if trial.weight == 0:
-            begun = max(moment for moment in (trial.started_at, trial.step_started_at) if moment)
-            warmed = self._world.triton.passed_at.get(revision, -inf)
-            # Pods are warmed right after the phase began; the phase itself is written a moment later.
-            if warmed < (trial.started_at or begun - START + START).timestamp() - START.timestamp():
-                yield f"I3: {revision} gets its first {weight} ppm and was not warmed"
-            return
-        rollout = parse_modeldeployment(raw).spec.rollout
-        if not rollout.guards or trial.approved or self._approves(raw, status.handled_command):
-            return
-        evaluation = self._world.process.measurements.of(self._world.key).evaluation
-        since = trial.step_started_at
-        if evaluation is None or since is None or evaluation.at < since or evaluation.revision != revision:
-            yield f"I3: {revision} rises to {weight} ppm without an evaluation since its step began"
-            return
-        needed = {guard.name for guard in rollout.guards if guard.on_breach is not OnBreach.WARN}
-        good = {result.name for result in evaluation.results if result.verdict is Verdict.PASS}
-        if not needed <= good and not self._world.guards_edited_lately():
-            yield f"I3: {revision} rises to {weight} ppm, and {', '.join(sorted(needed - good))} did not pass"
-        if self._world.metrics.answered_at < (since - START).total_seconds():
-            yield f"I3: {revision} rises to {weight} ppm, and Prometheus has not answered since its step began"
+    # -- pods -----------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _approves(raw: dict[str, Any], handled: str | None) -> bool:
-        command = (raw["metadata"].get("annotations") or {}).get("modelrollout.io/command", "")
-        return command.startswith("promote/") and command != handled
+    def _need(self, revision: str, weight: int) -> int:
+        """Pods that ``weight`` needs, by any of the specs that a late watch may still show."""
+        return min(self._need_by(wish, revision, weight) for wish in self._world.wishes)
+
+    def _need_by(self, wish: ModelDeployment, revision: str, weight: int) -> int:
+        rollout, replicas = wish.spec.rollout, wish.spec.replicas
+        pods = ceil(replicas * weight / WHOLE)
+        tight = rollout.strategy in (Strategy.CANARY, Strategy.SHADOW) and not (rollout.canary or Canary()).surge(
+            max(replicas, 1)
+        )
+        return max(pods - 1, 0) if tight else pods
 
     def _pods(self, write: Write) -> Iterator[str]:
         if write.before is None:
             return
         old = write.before["spec"]["replicas"]
         new = write.after["spec"]["replicas"] if write.after else 0
-        if new >= old:
+        if new >= old or self._is_recreated(write.name):
             return
-        routes = [route for kind in ROUTES for route in self._world.store.every(kind)]
-        weight = max((_weights(backends_of(route)).get(write.name, 0) for route in routes), default=0)
-        if new < ceil(self._world.wish()["spec"]["replicas"] * weight / WHOLE):
+        weight = max((weights.get(write.name, 0) for weights in self._world.traffic()), default=0)
+        if new < self._need(write.name, weight):
             yield f"I2: {write.name} has {weight} ppm and is scaled to {new}"
-        if new == 0 and routes:
-            if weight:
+        if new == 0 and not any(wish.spec.replicas == 0 for wish in self._world.wishes):
+            if weight and self._need(write.name, weight):
                 yield f"I7: {write.name} loses its pods with {weight} ppm"
+            routes = [route for kind in ROUTES for route in self._world.routes(kind)]
             if not all(route_state(route).accepted for route in routes):
                 yield f"I7: {write.name} loses its pods before the route without it was accepted"
 
-
-def _weights(pair: tuple[Backend, Backend] | None) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for backend in pair or ():
-        sums[backend.revision] = sums.get(backend.revision, 0) + backend.weight
-    return sums
+    def _is_recreated(self, revision: str) -> bool:
+        """Whether Recreate takes this revision's pods away before the other's come."""
+        rollout = self._world.status.rollout
+        asked = any(wish.spec.rollout.strategy is Strategy.RECREATE for wish in self._world.wishes)
+        by_recreate = rollout is not None and rollout.strategy == Strategy.RECREATE
+        return asked or by_recreate
 
 
 def _moved(old: tuple[Backend, Backend], new: tuple[Backend, Backend]) -> Iterator[str]:
-    after = _weights(new)
-    for slot in (0, 1):
-        name = old[slot].revision
-        if old[slot].weight > 0 and after.get(name) and not _in_slot(new, name, slot):
-            yield f"I10: {name} left its slot {slot}"
+    before, after = _places(old), _places(new)
+    for name in before.keys() & after.keys():
+        if not before[name] & after[name]:
+            yield f"I10: {name} left its slot {min(before[name])}"
 
 
-def _in_slot(pair: tuple[Backend, Backend], name: str, slot: int) -> bool:
-    return pair[slot].revision == name and pair[slot].weight > 0
+def _places(pair: tuple[Backend, Backend]) -> dict[str, set[int]]:
+    places: dict[str, set[int]] = {}
+    for slot, backend in enumerate(pair):
+        if backend.weight:
+            places.setdefault(backend.revision, set()).add(slot)
+    return places
+
+
+def _mirrored(route: dict[str, Any] | None) -> set[str]:
+    return {
+        each["requestMirror"]["backendRef"]["name"]
+        for rule in (route or {}).get("spec", {}).get("rules") or ()
+        for each in rule.get("filters") or ()
+        if each["type"] == "RequestMirror"
+    }
+
+
+def _selected(service: dict[str, Any] | None) -> str | None:
+    selector = (service or {}).get("spec", {}).get("selector") or {}
+    return selector.get(LABEL_REVISION)
 
 
 def _owner(manifest: dict[str, Any]) -> str | None:

@@ -16,9 +16,11 @@ from modelrollout.render.names import LABEL_MANAGED_BY, MANAGED_BY
 from modelrollout.render.trim import trim
 from modelrollout.settings import Settings
 from modelrollout.telemetry import Telemetry
+from tests.simulation.gateway import GatewayModel
+from tests.simulation.metrics import PrometheusModel
 from tests.simulation.store import ApiClient, Store
+from tests.simulation.triton import TritonModel
 from tests.simulation.virtualtime import VirtualClock
-from tests.simulation.world import GatewayModel, PrometheusModel, TritonModel
 
 WATCHED = {watched.kind: watched for watched in KINDS}
 
@@ -35,10 +37,11 @@ class Process:
         triton: TritonModel,
         gateway: GatewayModel,
         may_act: Callable[[], bool] = lambda: True,
+        clock: VirtualClock | None = None,
     ) -> None:
         self._store = store
         self.client = client
-        clock = VirtualClock()
+        clock = clock or VirtualClock()
         self.cache = Cache(trim)
         telemetry = Telemetry(monotonic=clock.monotonic)
         self.queue = Queue(self._reconcile, 2, telemetry)

@@ -93,7 +93,7 @@ class Weather:
     mode: str
 
     def do(self, run: Simulation) -> None:
-        run.metrics.mode = self.mode
+        run.metrics.become(self.mode)
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ async def play(run: Simulation, schedule: Schedule) -> End:
 async def _mend(run: Simulation) -> None:
     """Whatever was broken is whole again, and nobody has paused anything."""
     run.faults.plan = lambda _: (None, False, 0.0)
-    run.metrics.mode = "ok"
+    run.metrics.become("ok")
     for version in VERSIONS:
         run.behave(version, errors=0.0)
     run.gateway.mend()
@@ -216,7 +216,7 @@ def problems(run: Simulation, end: End, desired: str) -> Sequence[str]:
     for kind in ("HTTPRoute", "GRPCRoute"):
         if run.store.get(kind, "digits") and run.weights(kind) != {end.stable: 1_000_000}:
             found.append(f"the {kind} says {run.weights(kind)}")
-        plane = run.gateway.planes.get(kind)
+        plane = run.gateway.planes.get((kind, "digits"))
         if plane and {name for name, weight in plane.backends if weight} != {end.stable}:
             found.append(f"the data plane of the {kind} has {plane.backends}")
     replicas = run.wish()["spec"]["replicas"]

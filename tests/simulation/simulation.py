@@ -13,19 +13,29 @@ from typing import Any
 
 from typing_extensions import override
 
+from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.status import ModelDeploymentStatus, Phase, status_from
 from modelrollout.controller.cache import Key
+from modelrollout.render.names import LABEL_REVISION
 from modelrollout.render.readback import backends_of
+from modelrollout.rollout.plan import WHOLE
 from modelrollout.settings import Settings
 from tests.builders import NAME, NAMESPACE, Manifest, manifest, name_of, settings
+from tests.simulation.gateway import ROUTES, GatewayModel, weights_of
 from tests.simulation.invariants import Invariants
+from tests.simulation.kubelet import Behaviours, Kubelet
+from tests.simulation.metrics import PrometheusModel
 from tests.simulation.process import Process
 from tests.simulation.store import ApiClient, Faults, Store, Write
-from tests.simulation.world import Behaviour, GatewayModel, Kubelet, PrometheusModel, TritonModel
+from tests.simulation.triton import TritonModel
+from tests.simulation.virtualtime import VirtualClock
 
 RESTING = (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID, Phase.AWAITING_APPROVAL)
 QUIET = 900.0
+WAITING = 60.0
 LONGEST = 8 * 3600.0
+LATELY = 1.0
+RENAMED = "digits-again"
 TOTALS: Counter[str] = Counter()
 """What all runs of this session did together."""
 
@@ -63,13 +73,14 @@ class Simulation:
     def __init__(self, seed: int = 0, watch_delay: tuple[float, float] = (0.002, 0.02), **options: Any) -> None:
         self.random = Random(seed)
         self.store = Store(self.random, watch_delay)
-        self.behaviours: dict[str, Behaviour] = {}
+        self.behaviours = Behaviours()
         self.kubelet = Kubelet(self.store, self.behaviours)
         self.metrics = PrometheusModel(self.behaviours)
         self.gateway = GatewayModel(self.store, self.kubelet, self.metrics, **options)
         self.triton = TritonModel(self.kubelet, self.behaviours)
+        self.clock = VirtualClock()
         self._changed = asyncio.Event()
-        self.store.internal += [self.kubelet.changed, self.gateway.changed, lambda *_: self._changed.set()]
+        self.store.internal += [self.kubelet.changed, self.gateway.changed, self._note]
         self.settings: Settings = settings()
         self.key = Key(NAMESPACE, NAME)
         self.log: list[Write] = []
@@ -77,7 +88,12 @@ class Simulation:
         self.invariants = Invariants(self)
         self.downtime = 2.0
         self.restarts = 0
-        self._edited_at = 0.0
+        self.uids: list[str] = []
+        """Of every ModelDeployment of this name that there was."""
+        self.records: dict[str, str] = {}
+        """Of every ModelRevision that there was: its uid, and that of its owner."""
+        self._wishes: list[tuple[float, ModelDeployment]] = []
+        self._last: Manifest = {}
         self._crashing: asyncio.Task[None] | None = None
         self._handler = _Errors(self.invariants.violations)
         self.process = self._new_process()
@@ -85,59 +101,83 @@ class Simulation:
     # -- people ---------------------------------------------------------------------------------------------------
 
     def wish(self) -> Manifest:
-        return self.store.objects["ModelDeployment", NAME]
+        """The ModelDeployment, or the last that there was of it."""
+        return self.store.get("ModelDeployment", NAME) or self._last
+
+    @property
+    def wishes(self) -> list[ModelDeployment]:
+        """The specs that a late watch may still show, newest first."""
+        oldest = asyncio.get_running_loop().time() - LATELY
+        found = []
+        for since, wish in reversed(self._wishes):
+            found.append(wish)
+            if since < oldest:
+                break
+        return found
 
     def apply(self, version: str, **changes: Any) -> None:
         """A person (or Git) applies the spec."""
-        body = manifest(version, **changes)
-        old = self.store.get("ModelDeployment", NAME)
-        if old is not None and old["spec"]["rollout"]["guards"] != body["spec"]["rollout"]["guards"]:
-            self._edited_at = asyncio.get_running_loop().time()
+        self.write(manifest(version, **changes))
+
+    def write(self, body: Manifest) -> None:
         self.store.write(body)
-        self.invariants.spec_changed()
+        wish = parse_modeldeployment(self.wish())
+        self._wishes.append((asyncio.get_running_loop().time(), wish))
+        self.invariants.trial.spec_changed(wish)
 
     def edit(self, **changes: Any) -> None:
         """Change fields of spec.rollout."""
         body = {key: self.wish()[key] for key in ("apiVersion", "kind", "metadata", "spec")}
-        self.store.write({**body, "spec": {**body["spec"], "rollout": {**body["spec"]["rollout"], **changes}}})
-        self.invariants.spec_changed()
+        self.write({**body, "spec": {**body["spec"], "rollout": {**body["spec"]["rollout"], **changes}}})
 
     def command(self, text: str) -> None:
-        self.store.annotate("ModelDeployment", NAME, {"modelrollout.io/command": text})
-        self.invariants.spec_changed()
+        body = {key: self.wish()[key] for key in ("apiVersion", "kind", "metadata", "spec")}
+        self.write({**body, "metadata": {**body["metadata"], "annotations": {"modelrollout.io/command": text}}})
+
+    def delete(self) -> None:
+        """A person deletes the ModelDeployment."""
+        self.store.remove("ModelDeployment", NAME)
 
     def behave(self, version: str, **changes: Any) -> None:
         """From now on the pods of ``version`` do like this."""
-        found = self.behaviours.setdefault(name_of(version), Behaviour())
-        for key, value in changes.items():
-            setattr(found, key, value)
+        for model in (None, RENAMED):
+            found = self.behaviours[name_of(version, model)]
+            for key, value in changes.items():
+                setattr(found, key, value)
         self.metrics.recount()
 
     # -- time -----------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def running(self) -> Any:
-        logger = logging.getLogger("modelrollout")
-        logger.addHandler(self._handler)
-        propagate, logger.propagate = logger.propagate, False
-        self.process.start()
+        self.start()
         try:
             yield self
             self.check()
         finally:
-            logger.removeHandler(self._handler)
-            logger.propagate = propagate
-            if self._crashing is not None:
-                self._crashing.cancel()
-            await self.process.kill()
-            TOTALS.update(
-                runs=1,
-                writes=len(self.log),
-                checks=self.invariants.checked,
-                restarts=self.restarts,
-                turns=self.process.turns,
-                virtual_seconds=int(asyncio.get_running_loop().time()),
-            )
+            await self.stop()
+
+    def start(self) -> None:
+        logger = logging.getLogger("modelrollout")
+        logger.addHandler(self._handler)
+        self._propagate, logger.propagate = logger.propagate, False
+        self.process.start()
+
+    async def stop(self) -> None:
+        logger = logging.getLogger("modelrollout")
+        logger.removeHandler(self._handler)
+        logger.propagate = self._propagate
+        if self._crashing is not None:
+            self._crashing.cancel()
+        await self.process.kill()
+        TOTALS.update(
+            runs=1,
+            writes=len(self.log),
+            checks=self.invariants.checked,
+            restarts=self.restarts,
+            turns=self.process.turns,
+            virtual_seconds=int(asyncio.get_running_loop().time()),
+        )
 
     async def advance(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -153,24 +193,27 @@ class Simulation:
             raise AssertionError(f"not in {limit} s; {self.describe()}") from None
         await self.advance(0.0)
 
-    async def settle(self) -> End:
+    async def settle(self, longest: float = LONGEST) -> End:
         """Wait until nothing is written any more, and look at I8."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + LONGEST
+        end = loop.time() + longest
         while True:
             before = len(self.log)
-            await self.advance(QUIET)
+            # Who waits for a person goes on looking at the guards: hours of that take long and tell nothing.
+            await self.advance(WAITING if self.status.phase is Phase.AWAITING_APPROVAL else QUIET)
             if len(self.log) == before and self.status.phase in RESTING:
                 break
             assert loop.time() < end, f"does not settle; {self.describe()}"
         before = len(self.log)
-        await self.advance(2 * 3600)
+        await self.advance(600 if self.status.phase is Phase.AWAITING_APPROVAL else 2 * 3600)
         assert len(self.log) == before, f"I8: writes in a quiet system; {self.describe()}"
         return self.end()
 
     def check(self) -> None:
-        broken = [*self.invariants.violations, *(f"I9: {each}" for each in self.gateway.lost)]
+        lost = () if self.invariants.trial.distrusted else self.gateway.lost
+        broken = [*self.invariants.violations, *(f"I9: {each}" for each in lost)]
         assert not broken, "\n".join([*broken[:6], self.describe()])
+        self.gateway.lost.clear()
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -187,16 +230,29 @@ class Simulation:
 
         return reached
 
-    def weights(self, kind: str = "HTTPRoute") -> dict[str, int]:
+    def routes(self, kind: str) -> list[Manifest]:
+        """The route of ``kind`` that users come by, if there is one."""
         route = self.store.get(kind, NAME)
-        found: dict[str, int] = {}
-        for backend in (backends_of(route) or ()) if route else ():
-            found[backend.revision] = found.get(backend.revision, 0) + backend.weight
-        return found
+        return [route] if route else []
+
+    def traffic(self) -> list[dict[str, int]]:
+        """Parts per million by revision, of every way that users come by."""
+        found = [weights_of(route) for kind in ROUTES for route in self.routes(kind)]
+        service = self.store.get("Service", NAME)
+        selected = ((service or {}).get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
+        return [*found, {selected: WHOLE}] if selected else found
+
+    def weights(self, kind: str = "HTTPRoute") -> dict[str, int]:
+        return weights_of(self.store.get(kind, NAME))
+
+    def edited_lately(self) -> bool:
+        """Whether the operator may not have seen the newest guards, steps and strategy yet."""
+        wishes = self.wishes
+        return any(wish.spec.rollout != wishes[0].spec.rollout for wish in wishes)
 
     def end(self) -> End:
         status = self.status
-        routes = [route for kind in ("HTTPRoute", "GRPCRoute") for route in self.store.every(kind)]
+        routes = [route for kind in ROUTES for route in self.routes(kind)]
         deployments = self.store.every("Deployment")
         return End(
             phase=str(status.phase),
@@ -210,16 +266,26 @@ class Simulation:
         )
 
     def describe(self) -> str:
-        lines = [f"phase {self.status.phase}: {self.status.message}", f"weights {self.weights()}"]
+        lines = [f"phase {self.status.phase}: {self.status.message}", f"traffic {self.traffic()}"]
         return "\n".join([*lines, *(str(write) for write in self.log[-40:])])
+
+    def _note(self, event: str, manifest: Manifest) -> None:
+        self._changed.set()
+        metadata = manifest["metadata"]
+        if manifest["kind"] == "ModelRevision":
+            owner = next((each["uid"] for each in metadata.get("ownerReferences") or ()), "")
+            self.records[metadata["uid"]] = owner
+        elif manifest["kind"] == "ModelDeployment":
+            self._last = manifest
+            if event == "ADDED":
+                self.uids.append(metadata["uid"])
+                if len(self.uids) > 1:
+                    self.invariants.recreated()
 
     # -- death ----------------------------------------------------------------------------------------------------
 
     def holds_lease(self) -> bool:
         return self.process.client.alive
-
-    def guards_edited_lately(self) -> bool:
-        return asyncio.get_running_loop().time() - self._edited_at < 1.0
 
     def _crash(self) -> None:
         self.process.client.alive = False
@@ -236,4 +302,12 @@ class Simulation:
 
     def _new_process(self) -> Process:
         client = ApiClient(self.store, self.faults, self.log, self.invariants.check)
-        return Process(self.store, client, self.settings, self.metrics, self.triton, self.gateway)
+        return Process(
+            self.store,
+            client,
+            self.settings,
+            self.metrics,
+            self.triton,
+            self.gateway,
+            clock=self.clock,
+        )

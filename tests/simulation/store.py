@@ -1,9 +1,11 @@
-"""An API server in memory: versions, generations, preconditions, owners, garbage collection, late watch events."""
+"""An API server in memory: versions, generations, preconditions, owners, garbage collection, late watch events.
+
+Objects are replaced, never changed: whoever holds one holds it as it was, and nothing needs a copy.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -67,28 +69,28 @@ class Store:
         """Merge ``body`` into what is there (or make it), with the bookkeeping of an API server."""
         key = (body["kind"], body["metadata"]["name"])
         old = self.objects.get(key)
-        new = copy.deepcopy(old) if old else _fresh(body, self._next_uid())
+        new = dict(old) if old else _fresh(body, self._next_uid())
+        metadata = new["metadata"] = dict(new["metadata"])
         if status:
-            new["status"] = copy.deepcopy(body.get("status", {}))
+            new["status"] = body.get("status", {})
         else:
             for part in ("labels", "annotations"):
                 if part in body["metadata"]:
-                    new["metadata"].setdefault(part, {}).update(body["metadata"][part])
+                    metadata[part] = {**metadata.get(part, {}), **body["metadata"][part]}
             for part in ("ownerReferences", "creationTimestamp"):
                 if part in body["metadata"]:
-                    new["metadata"][part] = copy.deepcopy(body["metadata"][part])
+                    metadata[part] = body["metadata"][part]
             for part in ("spec", "status"):
                 if part in body:
-                    new[part] = copy.deepcopy(body[part])
+                    new[part] = body[part]
         if old is not None and new == old:
             return old
         if old is None:
-            new["metadata"]["generation"] = 1
+            metadata["generation"] = 1
+            self._orphaned(new)
         elif new.get("spec") != old.get("spec"):
-            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
-        self._stamp(new)
-        self.objects[key] = new
-        self._tell("MODIFIED" if old else "ADDED", new)
+            metadata["generation"] = old["metadata"]["generation"] + 1
+        self._put(key, new, "MODIFIED" if old else "ADDED")
         return new
 
     def annotate(self, kind: str, name: str, annotations: dict[str, str]) -> None:
@@ -97,19 +99,23 @@ class Store:
 
     def mark_deleted(self, kind: str, name: str) -> None:
         """Graceful deletion of a pod: it is still there, but takes no more traffic."""
-        found = copy.deepcopy(self.objects[kind, name])
-        found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-        self._stamp(found)
-        self.objects[kind, name] = found
-        self._tell("MODIFIED", found)
+        found = self.objects[kind, name]
+        metadata = {**found["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+        self._put((kind, name), {**found, "metadata": metadata}, "MODIFIED")
 
     def remove(self, kind: str, name: str) -> None:
-        found = self.objects.pop((kind, name), None)
+        found = self.objects.get((kind, name))
         if found is None:
             return
-        self._stamp(found)
-        self._tell("DELETED", found)
+        self._put((kind, name), {**found, "metadata": dict(found["metadata"])}, "DELETED")
         asyncio.get_running_loop().call_later(GARBAGE_DELAY, self._collect, found["metadata"]["uid"])
+
+    def _orphaned(self, manifest: Manifest) -> None:
+        """An object made for an owner that is gone is collected like those that were there."""
+        known = {each["metadata"]["uid"] for each in self.objects.values()}
+        for owner in manifest["metadata"].get("ownerReferences") or ():
+            if owner["uid"] not in known:
+                asyncio.get_running_loop().call_later(GARBAGE_DELAY, self._collect, owner["uid"])
 
     def _collect(self, uid: str) -> None:
         for kind, name in [
@@ -123,9 +129,15 @@ class Store:
         self._uids += 1
         return f"uid-{self._uids}"
 
-    def _stamp(self, manifest: Manifest) -> None:
+    def _put(self, key: Id, manifest: Manifest, event: str) -> None:
+        """Keep (or drop) an object that nobody else holds yet, stamp it, and tell everybody."""
         self.version += 1
         manifest["metadata"]["resourceVersion"] = str(self.version)
+        if event == "DELETED":
+            del self.objects[key]
+        else:
+            self.objects[key] = manifest
+        self._tell(event, manifest)
 
     def _tell(self, event: str, manifest: Manifest) -> None:
         for inside in list(self.internal):
@@ -135,9 +147,8 @@ class Store:
         kind = manifest["kind"]
         due = max(self._due.get(kind, 0.0), loop.time() + self.random.uniform(*self.watch_delay))
         self._due[kind] = due
-        seen = copy.deepcopy(manifest)
         for watcher in list(self.watchers):
-            loop.call_at(due, self._deliver, watcher, event, seen)
+            loop.call_at(due, self._deliver, watcher, event, manifest)
 
     def _deliver(self, watcher: Watcher, event: str, manifest: Manifest) -> None:
         if watcher in self.watchers:
@@ -145,15 +156,13 @@ class Store:
 
 
 def _fresh(body: Manifest, uid: str) -> Manifest:
-    new = {key: copy.deepcopy(value) for key, value in body.items() if key in ("apiVersion", "kind", "spec")}
+    new = {key: value for key, value in body.items() if key in ("apiVersion", "kind", "spec")}
     metadata = body["metadata"]
     new["metadata"] = {
         "name": metadata["name"],
         "namespace": metadata["namespace"],
         "uid": uid,
-        **{
-            key: copy.deepcopy(metadata[key]) for key in ("labels", "annotations", "ownerReferences") if key in metadata
-        },
+        **{key: metadata[key] for key in ("labels", "annotations", "ownerReferences") if key in metadata},
     }
     return new
 
@@ -163,6 +172,7 @@ class Faults:
     """What goes wrong with the next requests: asked before each one, for an error and whether it comes after."""
 
     plan: Callable[[int], tuple[Exception | None, bool, float]] = lambda _: (None, False, 0.0)
+    crash_before: int = 0
     crash_after: int = 0
     crash: Callable[[], None] = lambda: None
 
@@ -213,14 +223,18 @@ class ApiClient:
         if not self._may_write():
             raise TransientError("not sent: this process does not lead")  # as the adapter does
         number = len(self._log) + 1
+        if self._faults.crash_before == number:
+            self._faults.crash_before = 0
+            self._faults.crash()
+            await self._hang_if_dead()
         error, applied, delay = self._faults.plan(number)
         if error is not None and not applied:
             await asyncio.sleep(delay)
             await self._hang_if_dead()
             raise error
-        before = copy.deepcopy(self._store.get(kind, name))
+        before = self._store.get(kind, name)
         after = act()
-        write = Write(number, asyncio.get_running_loop().time(), verb, kind, name, before, copy.deepcopy(after), note)
+        write = Write(number, asyncio.get_running_loop().time(), verb, kind, name, before, after, note)
         self._log.append(write)
         self._check(write)
         if self._faults.crash_after == number:
@@ -229,7 +243,7 @@ class ApiClient:
         await self._hang_if_dead()
         if error is not None:
             raise error
-        return copy.deepcopy(after)
+        return after
 
     async def _hang_if_dead(self) -> None:
         if not self.alive:

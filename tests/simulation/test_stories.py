@@ -14,6 +14,7 @@ from modelrollout.controller.leadership import Leadership
 from modelrollout.ports import ConflictError, LeaseRecord
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import DRIFT, ERRORS, NAME, NAMESPACE, name_of
+from tests.simulation.actions import Damage
 from tests.simulation.process import Process
 from tests.simulation.simulation import End, Simulation
 from tests.simulation.store import ApiClient, Write
@@ -47,10 +48,10 @@ def test_an_outage_of_prometheus_neither_rolls_back_nor_promotes(mode: str, afte
         await run.until(run.at(Phase.PROGRESSING, step=1))
         await run.advance(after)
         weights = run.weights()
-        run.metrics.mode = mode
+        run.metrics.become(mode)
         await run.advance(120)
         assert run.weights() == weights
-        run.metrics.mode = "ok"
+        run.metrics.become("ok")
         end = await run.settle()
         assert (end.stable, end.quarantined) == (V2, ())
 
@@ -147,7 +148,7 @@ def test_a_gateway_that_refuses_is_waited_for_and_users_stay_where_they_are() ->
         run.gateway.rejects = True
         run.apply("2.0.0")
         await run.advance(600)
-        assert {name for name, weight in run.gateway.planes["HTTPRoute"].backends if weight} == {V1}
+        assert {name for name, weight in run.gateway.plane().backends if weight} == {V1}
         assert "refuses" in run.status.message
         run.gateway.mend()
         assert (await run.settle()).stable == V2
@@ -250,7 +251,7 @@ def test_a_status_that_somebody_wiped_is_no_outage(phase: Phase, then: str) -> N
         run.apply("2.0.0")
         await run.until(run.at(phase))
         await run.advance(3)
-        run.store.write({"kind": "ModelDeployment", "metadata": {"name": NAME}, "status": {}}, status=True)
+        Damage("wiped").do(run)
         end = await served(run, then)
         assert end.stable == name_of(then)
 

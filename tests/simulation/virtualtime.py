@@ -41,10 +41,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """``ports.Clock`` on the loop's time."""
+    """``ports.Clock`` on the loop's time; the host's wall clock may be wrong by ``error`` seconds."""
+
+    def __init__(self) -> None:
+        self.error = 0.0
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self.monotonic())
+        return START + timedelta(seconds=self.monotonic() + self.error)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(seconds, 0.0))
