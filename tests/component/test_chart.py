@@ -86,7 +86,7 @@ RIGHTS: dict[str, set[str]] = {
     "modelrollout.io/modelrevisions": CHILDREN | {"delete"},
     "modelrollout.io/modelrevisions:status": {"patch"},
     "apps/deployments": CHILDREN,
-    "services": CHILDREN,
+    "services": CHILDREN | {"delete"},
     "policy/poddisruptionbudgets": CHILDREN,
     "gateway.networking.k8s.io/httproutes": CHILDREN | {"delete"},
     "gateway.networking.k8s.io/grpcroutes": CHILDREN | {"delete"},
