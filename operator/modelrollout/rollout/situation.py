@@ -277,5 +277,5 @@ class Situation:
         return max(1, ceil(self.replicas * weight / WHOLE))
 
     def since(self, moment: datetime | None) -> timedelta:
-        """Time gone by; zero where nothing was noted, so that a lost timestamp delays and never hurries."""
-        return self.now - moment if moment is not None else timedelta(0)
+        """Time gone by; zero where nothing was noted or the clock went back, so that this delays and never hurries."""
+        return max(self.now - moment, timedelta(0)) if moment is not None else timedelta(0)
