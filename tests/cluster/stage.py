@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.demo.chronicle import Chronicle, outcome_of
-from deploy.demo.kube import Kube
+from deploy.demo.kube import Kube, Object
 from deploy.demo.manifests import model_deployment, namespace, secret
 from deploy.demo.place import Place
 from deploy.demo.recording import Recording, failed_by_traffic
@@ -18,6 +21,7 @@ from deploy.demo.traffic import rest_traffic
 from deploy.demo.training import MODEL_NAME, Digits, Recipe
 
 from tests.cluster.operating import OperatorProcess
+from tests.cluster.timeline import Timeline
 
 RATE = 50.0
 
@@ -52,23 +56,49 @@ class Stage:
     chronicle: Chronicle
     operator: OperatorProcess | None
     recording: Recording = field(default_factory=Recording)
+    timeline: Timeline | None = None
+
+    def wish(self, recipe: Recipe, grpc: str | None = None, **changes: Any) -> Object:
+        """The ModelDeployment with this version; ``spec`` goes over the rest of its spec."""
+        prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
+        plan = changes.pop("rollout", None) or rollout()
+        gateway, spec = changes.pop("gateway", None), changes.pop("spec", {})
+        hostname = changes.pop("hostname", self.hostname)
+        body = model_deployment(self.place, self.name, recipe.version, prefix, hostname, grpc, rollout=plan, **changes)
+        if gateway is not None:
+            body["spec"]["traffic"]["gateway"] = gateway
+        body["spec"] |= spec
+        return body
 
     async def apply(self, recipe: Recipe, grpc: str | None = None, **changes: Any) -> str:
         """Apply the ModelDeployment with this version; returns the name of the revision it asks for."""
-        prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
-        plan = changes.pop("rollout", None) or rollout()
-        gateway = changes.pop("gateway", None)
-        body = model_deployment(
-            self.place, self.name, recipe.version, prefix, self.hostname, grpc, rollout=plan, **changes
-        )
-        if gateway is not None:
-            body["spec"]["traffic"]["gateway"] = gateway
-        generation = (await self.kube.apply(body))["metadata"]["generation"]
+        generation = (await self.kube.apply(self.wish(recipe, grpc, **changes)))["metadata"]["generation"]
         status = await self.chronicle.until(
             lambda status: status.get("observedGeneration", 0) >= generation, "the operator saw the spec", 30
         )
         revision: str = status["revisions"]["desired"]
+        if self.timeline is not None:
+            self.timeline.mark(f"{recipe.version} is applied")
         return revision
+
+    async def command(self, *arguments: str) -> str:
+        """A command of the kubectl plugin (``promote``, ``rollback``, ...); returns what it said. It must be obeyed."""
+        if self.timeline is not None:
+            self.timeline.mark(f"kubectl modelrollout {' '.join(arguments)}")
+        plugin = Path(sys.executable).with_name("kubectl-modelrollout")
+        where = ["-n", self.name, "--kubeconfig", str(self.place.kubeconfig)]
+        process = await asyncio.create_subprocess_exec(
+            str(plugin),
+            arguments[0],
+            MODEL_NAME,
+            *arguments[1:],
+            *where,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode()
+        assert process.returncode == 0, f"{arguments}: exit code {process.returncode}: {said}"
+        return said
 
     async def until_phase(self, *phases: str, within: float = 90) -> dict[str, Any]:
         """Wait for one of ``phases``."""
@@ -103,6 +133,28 @@ class Stage:
         async with rest_traffic(images, labels, self.place.gateway_here, self.hostname, rate).flowing() as recording:
             self.recording = recording
             yield recording
+
+    @contextlib.asynccontextmanager
+    async def drawn(self, name: str) -> AsyncIterator[Timeline]:
+        """What happens inside the block is kept for a picture (see ``timeline``), together with the traffic in it."""
+        timeline = self.timeline = Timeline(self.name, MODEL_NAME)
+        async with timeline.following(self.kube):
+            yield timeline
+            await asyncio.sleep(0.2)
+        self.timeline = None
+        timeline.write(name, self.recording)
+
+    async def gone(self, *kinds: str, within: float = 60) -> None:
+        """Wait until no object of these kinds is left in the namespace."""
+        end = time.monotonic() + within
+        while True:
+            left = [
+                f"{kind}/{one['metadata']['name']}" for kind in kinds for one in await self.kube.list(kind, self.name)
+            ]
+            if not left:
+                return
+            assert time.monotonic() < end, f"still there after {within:g} s: {left}"
+            await asyncio.sleep(0.5)
 
     def weights_of(self, revision: str) -> list[float]:
         """The percent that the route gave ``revision``, each time it changed; armed is 0, all but the armed 100."""
