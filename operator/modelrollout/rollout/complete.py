@@ -35,11 +35,15 @@ ANNOUNCED = {
 """Conditions whose turning False is an event."""
 
 
+GROWTH = 1.25
+"""How much an A/B test must have grown to be told anew."""
+
+
 def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
     old = situation.status
     status = _status(situation, state)
-    if _material(status) == _material(old):
+    if _material(status) == _material(old) and not _arms_grew(situation, status):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
         now = replace(situation, status=status)
@@ -143,6 +147,15 @@ def _material(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
     if status.rollout is None:
         return status
     return status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": (), "arms": ()})})
+
+
+def _arms_grew(situation: Situation, status: ModelDeploymentStatus) -> bool:
+    """Whether an A/B test under way has a quarter more requests than told: some 70 writes for millions of them."""
+    attempt = status.rollout
+    if attempt is None or status.phase is not Phase.PROGRESSING:
+        return False
+    told = sum(arm.requests or 0 for arm in attempt.arms)
+    return sum(arm.requests or 0 for arm in arm_statuses(situation)) > told * GROWTH
 
 
 def _retire(situation: Situation, fleets: Mapping[str, int]) -> tuple[str, ...]:
