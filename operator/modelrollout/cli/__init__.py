@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 from typing_extensions import override
 
 import modelrollout
@@ -62,6 +63,16 @@ class LazyGroup(click.Group):
         module, name = entry.place.split(":")
         command: click.Command = getattr(import_module(f"modelrollout.cli.{module}"), name)
         return command
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [
+            CompletionItem(name, help=COMMANDS[name].summary)
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        # Not the group's own, which would import every command for its help.
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

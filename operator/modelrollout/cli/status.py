@@ -27,6 +27,7 @@ from modelrollout.cli.options import (
 
 if TYPE_CHECKING:
     from modelrollout.cli.following import Following
+    from modelrollout.cli.live import LiveGuards
     from modelrollout.cli.view.snapshot import Snapshot
     from modelrollout.cli.view.waiting import End
 
@@ -38,6 +39,7 @@ TICK = 1.0
         "modelrollout status digits -n demo",
         "modelrollout status digits --watch",
         "modelrollout status digits --wait --timeout 30m     # in a pipeline, after kubectl apply",
+        "modelrollout status digits --watch --prometheus http://localhost:9090     # the guards' values of this moment",
         "modelrollout status digits -o json | jq .rollout.guards",
     )
 )
@@ -45,9 +47,23 @@ TICK = 1.0
 @click.option("-w", "--watch", is_flag=True, help="Draw it anew whenever it changes, until Ctrl-C.")
 @click.option("--wait", "waits", is_flag=True, help="Wait until what the spec asks for serves, or never will.")
 @click.option("--timeout", default="10m", show_default=True, callback=duration, help="How long --wait waits.")
+@click.option(
+    "--prometheus",
+    metavar="URL",
+    envvar="MODELROLLOUT_PROMETHEUS",
+    help="Ask it for the guards' values now; without it they are those of the last change of the rollout.",
+)
 @output_option
 @place_options
-def status(place: Place, name: str, watch: bool, waits: bool, timeout: float, output: str | None) -> None:
+def status(
+    place: Place,
+    name: str,
+    watch: bool,
+    waits: bool,
+    timeout: float,
+    prometheus: str | None,
+    output: str | None,
+) -> None:
     """Show where the ModelDeployment NAME is: revisions, traffic, pods, guards, and the countdown of the hold.
 
     With --wait the exit code tells the end: 0 what the spec asks for serves and its bake is over, 3 it was rolled
@@ -57,17 +73,20 @@ def status(place: Place, name: str, watch: bool, waits: bool, timeout: float, ou
     if watch and output:
         raise usage("--watch draws for people: leave -o away, or use kubectl get mdep -w -o json")
     with plainly():
+        from modelrollout.cli.live import LiveGuards
+
         client = place.connect()
+        guards = LiveGuards(prometheus)
         if not watch and not waits:
             from modelrollout.cli.reading import look
 
-            _show(look(client, name), output)
+            _show(guards.fill(look(client, name), at_once=True), output)
             return
         from modelrollout.cli.following import Deleted, Following
 
         following = Following(client, name)
         try:
-            end = _follow(following, watch, time.monotonic() + timeout if waits else None)
+            end = _follow(following, guards, watch, time.monotonic() + timeout if waits else None)
         except Deleted:
             raise Complaint(f"ModelDeployment {client.namespace}/{name} was deleted") from None
         if end is None:
@@ -89,14 +108,14 @@ def _show(snapshot: Snapshot, output: str | None) -> None:
     write_lines(tree(snapshot, width()))
 
 
-def _follow(following: Following, watch: bool, deadline: float | None) -> End | None:
+def _follow(following: Following, guards: LiveGuards, watch: bool, deadline: float | None) -> End | None:
     """Show every change until the end, the deadline or Ctrl-C; None where nobody waited for an end."""
     from modelrollout.cli.view.waiting import End, ended
 
     screen = Screen(live=watch and sys.stdout.isatty(), quiet=not watch)
     try:
         while True:
-            snapshot = following.look()
+            snapshot = guards.fill(following.look())
             screen.show(snapshot, following.trouble)
             end = ended(snapshot) if deadline is not None else None
             if end is not None:

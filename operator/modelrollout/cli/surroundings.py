@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.modelrevision import revision_spec
+from modelrollout.api.status import GuardStatus
 from modelrollout.cli.failing import Complaint
 from modelrollout.cli.view.capacity import Room, room
 from modelrollout.cli.view.plan import Checked
@@ -18,9 +19,11 @@ from modelrollout.evidence.resolve import resolve_guards
 from modelrollout.ports import PortError
 from modelrollout.render import workload
 from modelrollout.render.revision import Revision, materials
-from modelrollout.rollout.observed import GuardResult
+from modelrollout.rollout.draft import evaluation_request
+from modelrollout.rollout.observed import GuardResult, Observed
 from modelrollout.rollout.plan import EvaluationRequest
-from modelrollout.settings import Prometheus, Settings, SettingsError, load, parse
+from modelrollout.rollout.situation import Situation
+from modelrollout.settings import Pool, Prometheus, Settings, SettingsError, load, parse
 
 if TYPE_CHECKING:
     from modelrollout.adapters.userclient import UserClient
@@ -75,7 +78,7 @@ def free_room(
     name, metadata = revision_name(wish.metadata.name, wish.spec), wish.metadata
     spec = revision_spec(metadata.name, wish.spec)
     revision = Revision(name, metadata.namespace, "", metadata.name, spec)
-    made_with = materials(revision, settings or Settings())
+    made_with = materials(revision, settings or Settings(pools={wish.spec.pool: Pool()}))
     note = (
         "" if settings is not None else "the pool is not known: nodes are taken without its labels, taints and requests"
     )
@@ -111,15 +114,49 @@ def checked_guards(
     trial = Context.of(wish, request, profile)
     resolved = resolve_guards(rollout.guards, trial, now)
     stable = live.status.revisions.stable if live is not None else None
-    if stable is None:
-        return tuple(Checked(each, None) for each in resolved), "nothing serves yet, so there are no values of today"
     prometheus, note = _prometheus(rollout.prometheus, settings, url)
     if prometheus is None:
         return tuple(Checked(each, None) for each in resolved), note
-    results = asyncio.run(_ask(wish, trial.other, request, prometheus, now))
+    results = asyncio.run(_ask(wish, trial.other if stable else trial, request, prometheus, now))
     values = {result.name: result for result in results}
-    told = f"today's values are those of {stable}, which serves; asked {prometheus.url}"
+    told = (
+        f"today's values are those of {stable}, which serves"
+        if stable
+        else "nothing serves yet: values come with traffic"
+    )
+    told = f"{told}; asked {prometheus.url}"
     return tuple(Checked(each, values.get(each.guard.name)) for each in resolved), told
+
+
+def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:
+    """What the guards of the attempt under way say now, asked as the operator asks; empty where it asks nothing."""
+    request = _as_the_operator(snapshot)
+    if snapshot.wish is None or request is None:
+        return ()
+    prometheus, _ = _prometheus("", None, url)
+    if prometheus is None:
+        return ()
+    context = Context.of(snapshot.wish, request, _profile(snapshot.wish, None))
+    results = asyncio.run(_ask(snapshot.wish, context, request, prometheus, snapshot.now))
+    return tuple(
+        GuardStatus(
+            name=result.name,
+            verdict=result.verdict,
+            value=result.value,
+            threshold=result.threshold,
+            samples=result.samples,
+            at=result.at,
+            message=result.invalid or result.message,
+        )
+        for result in results
+    )
+
+
+def _as_the_operator(snapshot: Snapshot) -> EvaluationRequest | None:
+    attempt, desired = snapshot.under_way, snapshot.status.revisions.desired
+    if snapshot.wish is None or attempt is None or attempt.traffic_started_at is None or desired is None:
+        return None
+    return evaluation_request(Situation(snapshot.wish, desired, snapshot.status, Observed(), snapshot.now))
 
 
 def _request(wish: ModelDeployment, live: Snapshot | None, now: datetime) -> EvaluationRequest:

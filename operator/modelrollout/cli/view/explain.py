@@ -50,7 +50,11 @@ def _serving(snapshot: Snapshot) -> list[str]:
     parts = snapshot.status.revisions
     if not parts.stable:
         return ["No revision serves yet."]
-    shares = [f"{_named(snapshot, entry.revision)} {percent(entry.weight)}" for entry in snapshot.status.traffic]
+    shares = [
+        f"{_named(snapshot, entry.revision)} {percent(entry.weight)}"
+        for entry in snapshot.status.traffic
+        if entry.weight
+    ]
     stable = snapshot.revision(parts.stable)
     pods = ""
     if stable is not None and stable.pods.known:

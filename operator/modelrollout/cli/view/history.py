@@ -109,14 +109,17 @@ def _revisions(snapshot: Snapshot) -> list[Row]:
 def _revision(snapshot: Snapshot, revision: Revision) -> Row:
     outcome: Cell = marks.outcome(revision.status.outcome) if revision.status.outcome else "-"
     tone = next((tone for role, tone in ROLE_TONES.items() if role in revision.roles), Tone.PLAIN)
-    tried = len(revision.status.attempts)
+    count = len(revision.status.attempts)
+    tried = "once" if count == 1 else f"{count} times"
+    if snapshot.under_way is not None and snapshot.under_way.revision == revision.name:
+        tried = f"now, {tried} before" if count else "now"
     return Row(
         (
             revision.name,
             revision.version or "-",
             Span(", ".join(revision.roles) or "-", tone),
             outcome,
-            f"{tried} time{'' if tried == 1 else 's'}",
+            tried,
             ago(revision.created, snapshot.now),
             revision.source or "-",
         ),

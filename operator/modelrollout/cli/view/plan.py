@@ -67,7 +67,7 @@ def plan_lines(outlook: Outlook, width: int | None = None) -> list[Line]:
     lines += table([Row((Span("?", Tone.WARNING),), note) for note in outlook.notes], width)
     for title, part in (
         ("Changes", _changes(proposal, width)),
-        ("Steps", _steps(proposal, width)),
+        ("Steps of later changes" if proposal.effect is Effect.FIRST else "Steps", _steps(proposal, width)),
         ("Room", _room(outlook, width)),
         ("Guards", _guards(outlook, width)),
     ):

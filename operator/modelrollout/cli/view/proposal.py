@@ -58,7 +58,7 @@ def propose(wish: ModelDeployment, live: Snapshot | None) -> Proposal:
     effect, sentences = _effect(name, spec, live)
     way: tuple[Planned, ...] = ()
     takes = timedelta(0)
-    if effect in (Effect.ROLLOUT, Effect.FAST_TRACK, Effect.GOES_ON):
+    if effect in (Effect.FIRST, Effect.ROLLOUT, Effect.FAST_TRACK, Effect.GOES_ON):
         course = course_of(spec.rollout, fast_track=effect is Effect.FAST_TRACK)
         way, takes = _way(course, spec)
     before = live.spec if live is not None else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from modelrollout.api.base import clean
 from modelrollout.api.errors import InvalidSpec
-from modelrollout.api.modeldeployment import ModelDeploymentSpec, parse_modeldeployment
+from modelrollout.api.modeldeployment import ModelDeployment, ModelDeploymentSpec, parse_modeldeployment
 from modelrollout.api.modelrevision import ModelRevisionStatus, revision_status_from
-from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, RolloutStatus, status_from
+from modelrollout.api.status import WORD_LIMIT, GuardStatus, ModelDeploymentStatus, RolloutStatus, status_from
 from modelrollout.ports import Manifest
 from modelrollout.render.names import revision_of
 from modelrollout.render.pods import observe_workload
@@ -55,7 +55,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What was read. ``spec`` is None and ``problem`` says why where the spec cannot be used.
+    """What was read. ``wish`` is None and ``problem`` says why where the spec cannot be used.
 
     ``unreadable`` are sentences about what could not be read.
     """
@@ -63,7 +63,7 @@ class Snapshot:
     namespace: str
     name: str
     generation: int
-    spec: ModelDeploymentSpec | None
+    wish: ModelDeployment | None
     problem: str
     command: str
     status: ModelDeploymentStatus
@@ -71,6 +71,11 @@ class Snapshot:
     now: datetime
     deleting: bool = False
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> ModelDeploymentSpec | None:
+        """What is wished; None where it cannot be used."""
+        return None if self.wish is None else self.wish.spec
 
     @property
     def attempt(self) -> RolloutStatus | None:
@@ -98,6 +103,14 @@ class Snapshot:
         """Whether the steps are frozen, by the spec or by a command."""
         return self.status.paused or (self.spec is not None and self.spec.rollout.paused)
 
+    def with_guards(self, guards: tuple[GuardStatus, ...]) -> Snapshot:
+        """The same with newer values of the guards of the attempt under way."""
+        attempt = self.under_way
+        if attempt is None or not guards:
+            return self
+        newer = self.status.model_copy(update={"rollout": attempt.model_copy(update={"guards": guards})})
+        return replace(self, status=newer)
+
     def revision(self, name: str | None) -> Revision | None:
         """The revision of that name."""
         return next((revision for revision in self.revisions if revision.name == name), None)
@@ -121,9 +134,9 @@ class Children:
 def snapshot(deployment: Manifest, children: Children, now: datetime) -> Snapshot:
     """Put together what was read."""
     metadata = deployment.get("metadata") or {}
-    spec, problem = None, ""
+    wish, problem = None, ""
     try:
-        spec = parse_modeldeployment(deployment).spec
+        wish = parse_modeldeployment(deployment)
     except InvalidSpec as error:
         problem = str(error)
     status = status_from(deployment.get("status"))
@@ -132,7 +145,7 @@ def snapshot(deployment: Manifest, children: Children, now: datetime) -> Snapsho
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
         generation=int(metadata.get("generation") or 0),
-        spec=spec,
+        wish=wish,
         problem=problem,
         command=clean(str(annotations.get(COMMAND) or ""), WORD_LIMIT),
         status=status,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrollout.api.guard import Guard
-from modelrollout.api.status import ArmStatus, ConditionStatus, GuardStatus, Phase, RolloutStatus
+from modelrollout.api.status import ArmStatus, ConditionStatus, GuardStatus, Outcome, Phase, RolloutStatus
 from modelrollout.cli.view import marks
 from modelrollout.cli.view.progress import hold_words, stops_line
 from modelrollout.cli.view.snapshot import CANDIDATE, DESIRED, LAST_GOOD, QUARANTINED, STABLE, Pods, Revision, Snapshot
@@ -67,7 +67,7 @@ def _facts(snapshot: Snapshot, width: int | None) -> list[Line]:
         rows.append(Row(("Attempt",), _attempt(snapshot, attempt)))
     lines = table(rows, width)
     steps = stops_line(snapshot)
-    if steps is not None and (snapshot.under_way or snapshot.status.phase is Phase.ROLLED_BACK):
+    if steps is not None and (snapshot.under_way or _taken_back(snapshot)):
         lines.append((Span("Steps      "), *steps))
     hold = hold_words(snapshot)
     if hold is not None:
@@ -184,8 +184,7 @@ def _details(snapshot: Snapshot, revision: Revision, width: int | None) -> list[
     attempt = snapshot.attempt
     if attempt is None or attempt.revision != revision.name:
         return []
-    finished = attempt.outcome is not None and snapshot.status.phase is not Phase.ROLLED_BACK
-    rows = [] if finished else _guards(snapshot, attempt)
+    rows = _guards(snapshot, attempt) if snapshot.under_way or _taken_back(snapshot) else []
     arms = _arms(snapshot, attempt)
     lines: list[Line] = []
     if rows:
@@ -197,6 +196,13 @@ def _details(snapshot: Snapshot, revision: Revision, width: int | None) -> list[
             *[(Span("   "), *found) for found in table(_hung(arms, last=True), width, right=(2, 3, 4, 5))],
         ]
     return lines
+
+
+def _taken_back(snapshot: Snapshot) -> bool:
+    """Whether the last attempt is why the spec's revision does not serve: its evidence is still of interest."""
+    attempt = snapshot.attempt
+    ended_badly = attempt is not None and attempt.outcome in (Outcome.ROLLED_BACK, Outcome.ABORTED)
+    return ended_badly and snapshot.status.phase is Phase.ROLLED_BACK
 
 
 def _hung(rows: list[Row], *, last: bool) -> list[Row]:

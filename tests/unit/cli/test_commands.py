@@ -1,0 +1,282 @@
+"""The commands as they are called: names, help, completion, exit codes, and what they must not import."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from modelrollout import cli
+from modelrollout.cli import completion, reading
+from modelrollout.cli.options import Place
+from modelrollout.cli.view.snapshot import COMMAND
+from modelrollout.ports import ConflictError, DeniedError, TransientError
+from tests.unit.cli.cases import load
+
+FOR_PEOPLE = [name for name, entry in cli.COMMANDS.items() if entry.section in cli.PluginGroup.sections]
+
+
+class Cluster:
+    """What stands in for a cluster: objects by kind, and an operator that handles every command at once."""
+
+    namespace = "demo"
+    server = "https://cluster"
+
+    def __init__(self, operator: bool = True, denied: tuple[str, ...] = (), accepts: bool = True) -> None:
+        content = load("canary-step")
+        self.objects: dict[str, list[dict[str, Any]]] = {
+            "ModelDeployment": [content["deployment"]],
+            "ModelRevision": content["records"],
+            "Deployment": content["workloads"],
+            "Pod": content["pods"],
+        }
+        self.operator, self.denied, self.accepts = operator, denied, accepts
+        self.now_text = content["now"]
+
+    def now(self) -> Any:
+        from datetime import datetime
+
+        return datetime.fromisoformat(self.now_text)
+
+    def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        found = self.objects[kind] if namespace == "demo" else []
+        return next((item for item in found if item["metadata"]["name"] == name), None)
+
+    def list_objects(self, kind: str, namespace: str | None, selector: str = "", field: str = "") -> Any:
+        if kind in self.denied:
+            raise DeniedError(f"not allowed to list {kind.lower()}s: grant it to anna")
+        return ([] if namespace not in ("demo", None) else self.objects.get(kind, [])), "1"
+
+    def merge_patch(self, kind: str, namespace: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        found = self.get(kind, namespace, name)
+        if found is None:
+            raise ConflictError("gone")
+        value = body["metadata"]["annotations"][COMMAND]
+        found["metadata"].setdefault("annotations", {})[COMMAND] = value
+        if self.operator:
+            wish, _, rest = value.partition("/")
+            record = {"command": wish, "by": rest.partition("@")[2], "accepted": self.accepts, "message": "so it is"}
+            found["status"].update(handledCommand=value, commands=[record])
+        return found
+
+    def watch(self, *_: object, **__: object) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from ()
+
+    def whoami(self) -> str:
+        return "anna"
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster()
+    connect(monkeypatch, found)
+    return found
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, found: Cluster) -> None:
+    def connected(self: Place, timeout: float = 10.0) -> Cluster:
+        if self.namespace:
+            found.namespace = self.namespace
+        return found
+
+    monkeypatch.setattr(Place, "connect", connected)
+
+
+def run(*words: str) -> Any:
+    return CliRunner().invoke(cli.plugin, list(words), prog_name="kubectl modelrollout")
+
+
+@pytest.mark.parametrize("name", FOR_PEOPLE)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    if name != "validate":
+        assert "Examples:" in result.output
+        assert f"modelrollout {name}" in result.output
+
+
+def test_the_plugin_leaves_out_what_runs_in_the_cluster() -> None:
+    assert "fetch" not in run("--help").output
+    assert "status" in run("--help").output
+    assert CliRunner().invoke(cli.main, ["--help"]).output.count("\n  run ") == 1
+
+
+def test_status(cluster: Cluster) -> None:
+    result = run("status", "mdep/digits")
+    assert result.exit_code == 0
+    assert "▶ 25 % 5m" in result.output
+    assert "\x1b" not in result.output
+
+
+def test_status_as_a_document(cluster: Cluster) -> None:
+    import json
+
+    document = json.loads(run("status", "digits", "-o", "json").output)
+    assert document["holdSecondsLeft"] == 170.0
+    assert document["rollout"]["stops"][1] == {"label": "25 %", "holdSeconds": 300.0, "approval": False}
+    assert document["revisions"][1]["pods"]["ready"] == 1
+    assert document["end"] is None
+
+
+def test_documents_are_yaml_too(cluster: Cluster) -> None:
+    import yaml
+
+    document = yaml.safe_load(run("history", "digits", "-o", "yaml").output)
+    assert [attempt["seconds"] for attempt in document["attempts"]] == [211.0, 60.0]
+    assert document["commands"][0]["by"] == "anna@example.com"
+
+
+def test_a_name_that_is_not_there(cluster: Cluster) -> None:
+    result = run("status", "digit")
+    assert result.exit_code == 1
+    assert "there is no ModelDeployment digit in namespace demo; did you mean digits?" in result.output
+    other = run("status", "digits", "-n", "other")
+    assert "there is one in namespace demo: add -n demo" in other.output
+
+
+def test_another_kind_is_wrong_usage(cluster: Cluster) -> None:
+    assert run("status", "pod/digits").exit_code == 2
+
+
+def test_what_may_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, Cluster(denied=("Pod",)))
+    result = run("status", "digits")
+    assert result.exit_code == 0
+    assert "not allowed to list pods" in result.output
+    assert "? pods" in result.output
+
+
+def test_no_cluster_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Place, timeout: float = 10.0) -> Cluster:
+        raise TransientError("cannot reach the API server at https://x: connection refused")
+
+    monkeypatch.setattr(Place, "connect", refused)
+    for command in ("status", "history", "explain", "promote"):
+        result = run(command, "digits")
+        assert result.exit_code == 1
+        assert result.output == "Error: cannot reach the API server at https://x: connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "wish"),
+    [
+        (["promote"], "promote"),
+        (["promote", "--full"], "promote:full"),
+        (["skip-step"], "skip-step"),
+        (["rollback"], "rollback"),
+        (["rollback", "--to", "a15"], "rollback:digits-a15d15ce70"),
+    ],
+)
+def test_a_command_is_written_and_its_result_told(cluster: Cluster, words: list[str], wish: str) -> None:
+    result = run(words[0], "digits", *words[1:])
+    assert result.exit_code == 0
+    assert result.output == f"{wish}: so it is\n"
+    written = cluster.objects["ModelDeployment"][0]["metadata"]["annotations"][COMMAND]
+    assert written.startswith(f"{wish}/")
+    assert written.endswith("@anna")
+
+
+def test_each_command_has_a_word_of_its_own(cluster: Cluster) -> None:
+    annotations = cluster.objects["ModelDeployment"][0]["metadata"]
+    written = set()
+    for _ in range(20):
+        run("promote", "digits")
+        written.add(annotations["annotations"][COMMAND])
+    assert len(written) == 20
+
+
+def test_a_refused_command_has_a_code_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, Cluster(accepts=False))
+    result = run("abort", "digits")
+    assert (result.exit_code, result.output) == (3, "abort was refused: so it is\n")
+
+
+def test_without_an_operator_it_is_not_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, Cluster(operator=False))
+    result = run("abort", "digits", "--wait", "200ms")
+    assert result.exit_code == 5
+    assert "is it running" in result.output
+    second = run("promote", "digits", "--wait", "0")
+    assert second.exit_code == 0
+    assert "takes the place of abort/" in second.output
+
+
+def test_a_revision_that_is_not_there_is_not_commanded(cluster: Cluster) -> None:
+    result = run("rollback", "digits", "--to", "digits-a15d15ce77")
+    assert result.exit_code == 2
+    assert "did you mean digits-a15d15ce70" in result.output
+    assert COMMAND not in cluster.objects["ModelDeployment"][0]["metadata"].get("annotations", {})
+
+
+def test_a_plan_without_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    import yaml
+
+    def refused(self: Place, timeout: float = 10.0) -> Cluster:
+        raise TransientError("cannot log in to a cluster: there is no kubeconfig")
+
+    monkeypatch.setattr(Place, "connect", refused)
+    good, bad = load("canary-step")["deployment"], load("paused-invalid")["deployment"]
+    for item in (good, bad):
+        item.pop("status")
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump_all([good, {"kind": "Secret"}]))
+    result = run("plan", "-f", str(path))
+    assert result.exit_code == 0
+    assert "FirstDeployment" in result.output
+    assert "max(feature_psi{" in result.output
+    assert '"$revision"' not in result.output
+    path.write_text(yaml.safe_dump(bad))
+    result = run("plan", "-f", str(path))
+    assert result.exit_code == 6
+    assert "write 1 percent as 0.01" in result.output
+    path.write_text("a: [")
+    assert run("plan", "-f", str(path)).exit_code == 6
+    assert run("plan", "-f", str(tmp_path / "nowhere.yaml")).exit_code == 2
+
+
+def test_completion_of_commands_options_and_names(cluster: Cluster) -> None:
+    assert completion.answers([], "pro") == [
+        "promote\tGo on where a person is waited for; --full: to all traffic.",
+        ":4",
+    ]
+    assert completion.answers(["status"], "") == ["digits", ":4"]
+    assert "--watch\tDraw it anew whenever it changes, until Ctrl-C." in completion.answers(["status"], "--wa")
+    assert completion.answers(["status", "digits", "-o"], "") == ["json", "yaml", ":4"]
+
+
+def test_completion_is_silent_without_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Place, timeout: float = 10.0) -> Cluster:
+        raise TransientError("no")
+
+    monkeypatch.setattr(Place, "connect", refused)
+    assert completion.answers(["status"], "") == [":4"]
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion_scripts(shell: str) -> None:
+    assert "_MODELROLLOUT_COMPLETE" in run("completion", shell).output
+
+
+def test_a_person_never_loads_the_operator() -> None:
+    code = (
+        "import sys; from modelrollout.cli import main\n"
+        "import modelrollout.cli.status, modelrollout.cli.steering\n"
+        "import modelrollout.cli.history, modelrollout.cli.explain\n"
+        "import modelrollout.cli.following, modelrollout.cli.view.tree, modelrollout.cli.live\n"
+        "print([name for name in ('kopf', 'aiohttp', 'grpc', 'numpy', 'promql_parser') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+    assert found.stdout.strip() == "[]"
+
+
+def test_children_that_may_not_be_read_do_not_hide_the_others() -> None:
+    found: Any = Cluster(denied=("ModelRevision", "Deployment"))
+    children = reading.children_of(found, "digits")
+    assert children.records is None
+    assert children.pods
+    assert len(children.unreadable) == 2
