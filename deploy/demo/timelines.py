@@ -108,10 +108,14 @@ class Timeline:
         return merged
 
     def told(self) -> list[tuple[float, str, str]]:
-        """(second, text, colour) of what people did and what the operator told, in order of time."""
+        """(second, text, colour) of what people did and what the operator told from then on, in order of time."""
         found = [(each["at"], each["text"], PERSON) for each in self.raw["marks"]]
+        # Events of what was before are there too: a watch begins with all that is known.
+        first = min((at for at, _, _ in found), default=self.start)
         found += [(each["at"], each["reason"], WARNING if each["warning"] else TOLD) for each in self.raw["events"]]
-        return sorted((at - self.start, text, colour) for at, text, colour in found if self.start <= at <= self.end)
+        return sorted(
+            (at - self.start, text, colour) for at, text, colour in found if max(first, self.start) <= at <= self.end
+        )
 
 
 def steps(spans: Sequence[Span], values: Sequence[float]) -> tuple[list[float], list[float]]:
