@@ -14,8 +14,9 @@ _TELLING = re.compile("error|fail|unavailable|denied|not found|no space", re.IGN
 
 
 def observe_workload(revision: str, deployment: Live | None, pods: Iterable[Live]) -> Workload:
-    """The pods of one revision. Pods that are being deleted count for nothing."""
-    staying = [pod for pod in pods if not get(pod, "metadata", "deletionTimestamp")]
+    """The pods of one revision. Pods that are being deleted count for nothing but ``present``."""
+    present = list(pods)
+    staying = [pod for pod in present if not get(pod, "metadata", "deletionTimestamp")]
     troubles = [deployment_trouble(deployment)] if deployment else []
     troubles += [pod_trouble(pod) for pod in staying]
     return Workload(
@@ -24,6 +25,7 @@ def observe_workload(revision: str, deployment: Live | None, pods: Iterable[Live
         ready=sum(pod_ready(pod) for pod in staying),
         progressed_at=max(filter(None, map(pod_progressed_at, staying)), default=None),
         trouble=next((trouble for trouble in troubles if trouble), None),
+        present=len(present),
     )
 
 

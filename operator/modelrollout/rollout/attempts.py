@@ -68,7 +68,8 @@ def _fleets(situation: Situation) -> dict[str, int]:
     if not situation.course.beside and stable and not situation.subject.ready:
         before = situation.observed.workload(stable)
         # The new pods come once the old ones are gone: the pool has no room, or their volume goes to one pod only.
-        return {stable: 0} if before.desired or before.ready else {stable: 0, revision: situation.replicas}
+        going = before.desired or before.present
+        return {stable: 0} if going else {stable: 0, revision: situation.replicas}
     if not situation.course.beside and stable:
         return {stable: 0, revision: situation.replicas}
     first = stages[0] if stages else None
@@ -154,6 +155,7 @@ def again(situation: Situation, kind: EventReason, message: str, *, setback: boo
             "waiting_since": None,
             "approved": False,
             "skip": False,
+            "full": False,
             "reason": "",
         }
     )

@@ -18,7 +18,8 @@ class Workload:
     ``desired`` is the Deployment's ``spec.replicas`` (None: there is no Deployment), ``ready`` counts pods whose
     model is ready, ``progressed_at`` is when a pod last came a step nearer to ready (scheduled, fetched, started
     for the first time), ``trouble`` is one sentence naming what stops them, if anything does. ``addressed`` says
-    that the Service of its name is ours: a route to anybody else's would give users away.
+    that the Service of its name is ours: a route to anybody else's would give users away. ``present`` counts all pods
+    that there are, also those that are on their way out.
     """
 
     revision: str
@@ -27,6 +28,7 @@ class Workload:
     progressed_at: datetime | None = None
     trouble: str | None = None
     addressed: bool = True
+    present: int = 0
 
 
 @dataclass(frozen=True)

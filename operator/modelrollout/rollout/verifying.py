@@ -9,7 +9,8 @@ from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout import capacity
 from modelrollout.rollout.attempts import in_words, prepare
 from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event
-from modelrollout.rollout.judgement import of_attempt
+from modelrollout.rollout.holding import urgent
+from modelrollout.rollout.judgement import Effect, Judgement, of_attempt
 from modelrollout.rollout.observed import GateState
 from modelrollout.rollout.plan import ARMED, WHOLE
 from modelrollout.rollout.rollback import end, roll_back
@@ -34,6 +35,10 @@ def verify(situation: Situation) -> Draft:
         gate=attempt.revision,
         evaluate=evaluation_request(situation, trial=True),
     )
+    met = situation.stable is not None and situation.observed.route.weight_of(attempt.revision) > ARMED
+    if situation.subject.ready == 0 and met:
+        # Users met it already, in the moment before its step began: that counts like any loss of its pods.
+        return urgent(situation, Judgement(Effect.HOLD)) or prepare(situation)
     if situation.subject.ready == 0 or not situation.subject.addressed:
         return prepare(situation)
     if situation.observed.route.weight_of(attempt.revision) > ARMED:
