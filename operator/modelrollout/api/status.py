@@ -298,13 +298,15 @@ def read_tolerantly(kind: type[Status], raw: object) -> Status:
     """Read ``raw`` as ``kind``, leaving out what does not fit; an empty ``kind`` where nothing does."""
     if not isinstance(raw, dict):
         return kind()
-    data: dict[str, Any] = copy.deepcopy(raw)
+    data: dict[str, Any] = raw
     # Each round removes at least one part, so it ends; the limit keeps a monstrous status from taking long.
     for _ in range(20):
         try:
             return kind.model_validate(data)
         except ValidationError as error:
             unreadable = {_existing(data, entry["loc"]) for entry in error.errors(include_url=False)}
+        # Only a damaged one is copied: nearly all are whole, and copying takes longer than reading.
+        data = copy.deepcopy(raw) if data is raw else data
         for place in sorted(unreadable, key=_order, reverse=True):
             _remove(data, place)
     return kind()
