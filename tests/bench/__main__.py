@@ -23,14 +23,18 @@ DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
 TOOL = [sys.executable, str(REPOSITORY / "deploy" / "local" / "cluster.py")]
 MODULES = {
     "traffic": "traffic",
+    "switches": "switches",
+    "changes": "changes",
     "reaction": "reaction",
     "requests": "counting",
+    "lifecycles": "lifecycles",
+    "decision": "decision",
     "memory": "memory",
     "outages": "outages",
 }
 """Benchmark: its module here, which has ``run(result, quick)``."""
 
-ALONE = frozenset({"memory"})
+ALONE = frozenset({"memory", "decision"})
 """Those that need no local cluster."""
 
 

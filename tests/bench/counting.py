@@ -36,10 +36,10 @@ async def _canaries(result: Result) -> None:
             with stage.operator({"default": prometheus.url}):
                 first = await _apply(stage, "1.0.0")
                 await stage.until_idle(NAME, first)
-                await _rest(stage)
+                await rest(stage)
                 good = await _apply(stage, "1.1.0")
                 await stage.until_idle(NAME, good)
-                found = await _rest(stage)
+                found = await rest(stage)
                 _count(result, "canary of 5 steps promoted", found, PROMOTED_WRITES)
                 route = len(writes(found, "httproutes"))
                 result.at_most("canary of 5 steps promoted: route writes", route, "writes", PROMOTED_ROUTE_WRITES)
@@ -47,7 +47,7 @@ async def _canaries(result: Result) -> None:
                 await stage.until_weight(NAME, bad, 250_000)
                 prometheus.turn(bad, 1.0)
                 await stage.until_rolled_back(NAME, bad)
-                _count(result, "canary rolled back at step 3", await _rest(stage), ROLLED_BACK_WRITES)
+                _count(result, "canary rolled back at step 3", await rest(stage), ROLLED_BACK_WRITES)
 
 
 async def _apply(stage: Stage, version: str) -> str:
@@ -56,7 +56,7 @@ async def _apply(stage: Stage, version: str) -> str:
     )
 
 
-async def _rest(stage: Stage) -> list[Request]:
+async def rest(stage: Stage) -> list[Request]:
     """All requests of the operator since the last call, once it has come to rest."""
     found = stage.audit.read(stage.user)
     while True:

@@ -69,14 +69,17 @@ def model_deployment(
     version: str,
     hostname: str,
     *,
-    steps: Sequence[tuple[int, str]] = ((50, "1s"),),
+    steps: Sequence[tuple[int, str]] | None = ((50, "1s"),),
     bake: str = "1s",
     guards: Sequence[Object] | None = None,
     prometheus: str = "default",
     gateway: tuple[str, str] = ("gateways", "inference"),
     **rollout: Any,
 ) -> Object:
-    """A ModelDeployment whose every ``version`` has the same files: only its name makes a revision another."""
+    """A ModelDeployment whose every ``version`` has the same files: only its name makes a revision another.
+
+    ``steps`` None is for strategies without a canary; ``rollout`` holds their block.
+    """
     return {
         "apiVersion": "modelrollout.io/v1alpha1",
         "kind": "ModelDeployment",
@@ -90,7 +93,11 @@ def model_deployment(
                 "http": {"hostnames": [hostname]},
             },
             "rollout": {
-                "canary": {"steps": [{"weight": weight, "hold": hold} for weight, hold in steps]},
+                **(
+                    {}
+                    if steps is None
+                    else {"canary": {"steps": [{"weight": each, "hold": hold} for each, hold in steps]}}
+                ),
                 "bake": bake,
                 "evaluationInterval": "1s",
                 "prometheus": prometheus,

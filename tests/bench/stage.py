@@ -101,6 +101,13 @@ class Stage:
             raise WaitError(f"{name}: expected within {within:.0f} s: {expected}; is: {seen}") from None
         return status()
 
+    async def command(self, name: str, text: str) -> Status:
+        """Give a command by its annotation, and wait until it was handled; returns the status."""
+        value = f"{text}/{uuid.uuid4().hex[:8]}@bench"
+        body = {"metadata": {"annotations": {"modelrollout.io/command": value}}}
+        await self.kube.patch("ModelDeployment", self.namespace, name, body)
+        return await self.until(name, lambda status: status.get("handledCommand") == value, f"{text} handled", 30)
+
     async def until_idle(self, name: str, revision: str, within: float = 180) -> None:
         """Wait until ``revision`` serves and nothing is under way."""
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from deploy.demo.recording import Answer
+from deploy.demo.recording import Answer, Recording
 
 from tests.bench.load import echo_traffic
 from tests.bench.manifests import model_deployment
@@ -43,12 +43,7 @@ async def _measure(result: Result, rounds: int) -> None:
                 seconds = time.monotonic() - begun
                 moves = len(stage.weights[NAME]) - 1
     answers = recording.answers
-    failed = [each for each in answers if not each.good]
-    _explain(failed, stage)
-    result.at_most("requests failed by moving traffic", len(failed), "requests", 0)
-    result.at_most("requests not sent in time (load generator behind)", recording.held_back, "requests", 0)
-    result.note("requests", len(answers), "requests")
-    result.at_least("rate", len(answers) / seconds, "requests/s", LEAST_RATE)
+    judge(result, stage, NAME, recording, seconds)
     result.at_least("promotions", rounds, "promotions", rounds)
     result.at_least("rollbacks, every other one in the bake", rounds, "rollbacks", rounds)
     result.note("weight changes", moves, "route writes")
@@ -77,9 +72,19 @@ async def _take_back(stage: Stage, prometheus: StubPrometheus, version: str, *, 
     await stage.until_rolled_back(NAME, revision)
 
 
-def _explain(failed: Sequence[Answer], stage: Stage) -> None:
+def judge(result: Result, stage: Stage, name: str, recording: Recording, seconds: float) -> None:
+    """No request failed while ``seconds`` went by, and there were as many as promised."""
+    failed = [each for each in recording.answers if not each.good]
+    _explain(failed, stage, name)
+    result.at_most("requests failed by moving traffic", len(failed), "requests", 0)
+    result.at_most("requests not sent in time (load generator behind)", recording.held_back, "requests", 0)
+    result.note("requests", len(recording.answers), "requests")
+    result.at_least("rate", len(recording.answers) / seconds, "requests/s", LEAST_RATE)
+
+
+def _explain(failed: Sequence[Answer], stage: Stage, name: str) -> None:
     """Each failure (the first of many) with the weight change before it."""
     for each in failed[:20]:
-        before = [change for change in stage.weights[NAME] if change.at <= each.at]
+        before = [change for change in stage.weights[name] if change.at <= each.at]
         last = f"{each.at - before[-1].at:.3f} s after {before[-1].parts}" if before else "before any weight"
         print(f"  failed: {each.status} {each.revision} {each.text!r} {last}", flush=True)

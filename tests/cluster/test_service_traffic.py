@@ -5,6 +5,8 @@ A connection that is kept stays with its pod whatever the selector says: that is
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any
 
 from deploy.demo.traffic import RestSender, Traffic
@@ -29,6 +31,15 @@ async def selected(stage: Stage) -> str:
     return revision
 
 
+async def answering(sender: RestSender, within: float) -> None:
+    """Wait until the address answers."""
+    end = time.monotonic() + within
+    async with sender.opened():
+        while not (await sender.send(0)).good:
+            assert time.monotonic() < end, f"no answer within {within:g} s"
+            await asyncio.sleep(0.2)
+
+
 async def test_blue_green_by_a_service_switches_its_selector_and_loses_nothing(staging: Staging) -> None:
     async with staging() as stage:
         plan: dict[str, Any] = {
@@ -46,6 +57,8 @@ async def test_blue_green_by_a_service_switches_its_selector_and_loses_nothing(s
         assert service["spec"]["type"] == "ClusterIP"
         address = f"{service['spec']['clusterIP']}:8000"
         images, labels = stage.digits.held_out_images, stage.digits.held_out_labels
+        # The node learns of a new Service some moments after it is there.
+        await answering(RestSender(images, labels, address, MODEL_NAME), 20)
         sender = RestSender(images, labels, address, MODEL_NAME, {"Connection": "close"})
         async with Traffic(sender, len(labels), 50).flowing() as recording, stage.drawn("service"):
             stage.recording = recording

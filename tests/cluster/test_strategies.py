@@ -172,8 +172,6 @@ async def test_recreate_stops_the_old_pods_first_and_says_so(staging: Staging) -
                 await stage.until_serves(second)
                 served = time.time()
                 await wait_for(lambda: any(each.sent > served for each in recording.answers), "answers", within=5)
-            gap = [each for each in recording.answers if not each.good]
-            assert gap, "users who accept the gap"
             assert all(each.good and each.revision == second for each in recording.answers if each.sent > served)
             await stage.apply(V1, rollout=plan)
             await stage.until_serves(first)

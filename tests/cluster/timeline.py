@@ -134,7 +134,8 @@ class Timeline:
     def write(self, name: str, recording: Recording, folder: Path = FOLDER) -> Path:
         """Keep it as ``<folder>/<name>.json``, with what clients saw in each second."""
         ended = time.time()
-        revisions = recording.revisions()
+        # None are the answers that no revision gave: the gateway's own errors, and none at all.
+        revisions: list[str | None] = [*recording.revisions(), None]
         requests = [
             {"at": round(one.start - self.began, 3), "revision": each, "requests": one.requests}
             | {"errors": one.errors, "p99": one.p99}
