@@ -129,11 +129,15 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, due: date
         return replace(state, message=f"{attempt.revision} is scaled to zero; the bake goes on with its pods")
     if situation.subject.ready < 1:
         return replace(state, message=f"{attempt.revision} and {situation.last_good} have no ready pods")
-    if attempt.approved or judgement.effect is Effect.PASS:
+    if attempt.approved:
         return None
-    if judgement.effect is Effect.PAUSE:
+    if judgement.effect in (Effect.PAUSE, Effect.ROLLBACK):
         why = f"{judgement.message}: {judgement.evidence}"
         return holding.await_approval(situation, state, holding.GUARD_PAUSED, why)
+    if holding.waits_for(situation, holding.GUARD_PAUSED):
+        return holding.still_waiting(situation, state)
+    if judgement.effect is Effect.PASS:
+        return None
     return holding.held(situation, judgement, state, due)
 
 

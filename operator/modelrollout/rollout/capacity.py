@@ -5,8 +5,6 @@ With room for two whole fleets both have all their pods. With less (maxSurge) po
 
 from __future__ import annotations
 
-from math import ceil
-
 from modelrollout.rollout.plan import ARMED, WHOLE
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.weights import FULL
@@ -36,7 +34,10 @@ def fleets(situation: Situation, target: int, replicas: int | None = None) -> di
     whole, revision, stable = situation.replicas, situation.attempt.revision, situation.stable
     if stable is None or stable == revision:
         return {revision: whole}
-    needed = situation.capacity_for(target) if target > ARMED else 1
+    live = situation.observed.route.weight_of(revision)
+    if live > max(target, ARMED) and limited(situation):
+        return homeward(situation, stable)
+    needed = situation.capacity_for(max(target, live)) if max(target, live) > ARMED else 1
     if not limited(situation):
         wanted = whole if replicas is None or target >= FULL else min(whole, max(replicas, needed))
         return {stable: whole, revision: wanted}
@@ -64,6 +65,8 @@ def baking(situation: Situation) -> dict[str, int]:
     whole, revision, other = situation.replicas, situation.attempt.revision, situation.last_good
     if other is None or other == revision:
         return {revision: whole}
+    if whole == 0:
+        return {revision: 0, other: 0}
     kept = min(whole, _surge(situation)) if situation.course.beside else 0
     weight = situation.observed.route.weight_of(other)
     if situation.course.beside and kept == 0 and not (weight == 0 and situation.observed.route.accepted):
@@ -86,14 +89,14 @@ def _exchange(situation: Situation, weight: int, wanted: int) -> tuple[int, int]
     """Pods of the one that shrinks (it still has ``weight``) and of the one that grows to ``wanted``."""
     whole = situation.replicas
     room = whole + _surge(situation)
-    floor = max(1, ceil(whole * weight / WHOLE) - _missing(situation)) if weight else 0
+    floor = max(1, situation.capacity_for(weight) - _missing(situation)) if weight else 0
     grown = max(1, min(wanted, room - floor))
     return max(floor, min(whole, room - grown)), grown
 
 
-def carried(situation: Situation, revision: str, target: int) -> int:
-    """The part of ``target`` parts per million that the ready pods of ``revision`` can carry already."""
-    ready = situation.observed.workload(revision).ready
+def carried(situation: Situation, revision: str, target: int, kept: int) -> int:
+    """The part of ``target`` parts per million that its ready pods can carry already, of which ``kept`` stay."""
+    ready = min(situation.observed.workload(revision).ready, kept)
     needed = situation.capacity_for(target)
     if ready >= needed or (target >= FULL and ready >= max(needed - _missing(situation), 1)):
         return target

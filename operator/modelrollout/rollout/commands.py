@@ -13,6 +13,7 @@ from modelrollout.rollout.holding import APPROVAL_STEP
 from modelrollout.rollout.plan import EventPlan
 from modelrollout.rollout.rollback import ABORT_COMMANDED, ROLLBACK_COMMANDED, end, roll_back
 from modelrollout.rollout.situation import ACTIVE, Situation
+from modelrollout.rollout.verifying import QUERY_INVALID
 
 
 @dataclass(frozen=True)
@@ -100,26 +101,34 @@ def _changed(situation: Situation, **attempt: object) -> Situation:
     return replace(situation, status=situation.status.model_copy(update={"rollout": rollout, "phase": phase}))
 
 
+def _frozen(situation: Situation) -> str:
+    """When what was accepted comes, in a clause; empty for now."""
+    return f", but not while it is paused ({situation.paused})" if situation.paused else ""
+
+
 def _promote(situation: Situation, argument: str) -> _Done:
     revision = situation.attempt.revision
     if argument:
         if situation.status.phase not in ACTIVE or situation.baking:
             return _refused(situation, "no attempt is on its way to all traffic")
         waived = _changed(situation, full=True, waiting_since=None, reason="Approved")
-        return _accepted(waived, f"{revision} goes to all traffic without its remaining steps")
+        return _accepted(waived, f"{revision} goes to all traffic without its remaining steps{_frozen(situation)}")
     if situation.status.phase is not Phase.AWAITING_APPROVAL:
         hint = "; skip-step ends a hold, promote:full all of them" if situation.status.phase in ACTIVE else ""
         return _refused(situation, f"nothing waits for approval{hint}")
     given = "skip" if situation.attempt.reason == APPROVAL_STEP else "approved"
     approved = _changed(situation, **{given: True}, waiting_since=None, reason="Approved")
-    return _accepted(approved, f"{revision} goes on by approval")
+    return _accepted(approved, f"{revision} goes on by approval{_frozen(situation)}")
 
 
 def _skip_step(situation: Situation, _: str) -> _Done:
-    if situation.status.phase not in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.BAKING):
+    under_way = situation.baking or situation.position > 0
+    if situation.status.phase not in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.BAKING) or not under_way:
         return _refused(situation, "no step is under way")
     what = "the bake" if situation.baking else f"step {situation.position}"
-    return _accepted(_changed(situation, skip=True, waiting_since=None), f"{what} ends once every guard passes")
+    return _accepted(
+        _changed(situation, skip=True, waiting_since=None), f"{what} ends once every guard passes{_frozen(situation)}"
+    )
 
 
 def _abort(situation: Situation, _: str) -> _Done:
@@ -127,12 +136,15 @@ def _abort(situation: Situation, _: str) -> _Done:
 
 
 def _take_back(situation: Situation, reason: str, message: str) -> _Done:
+    if situation.status.phase is Phase.ROLLING_BACK:
+        return _refused(situation, "a rollback is under way already")
     if situation.status.phase not in ACTIVE:
         return _refused(situation, "no attempt is under way")
     if situation.home is None:
         return _refused(situation, "there is no other revision to go back to; delete it or apply another spec")
     route = situation.observed.route
-    if route.weight_of(situation.attempt.revision) == 0 and not (route.mirror or route.split):
+    met = route.weight_of(situation.attempt.revision) or route.mirror or route.split
+    if not situation.baking and not met:
         return _accepted(situation, message, end(situation, Outcome.ABORTED, reason, message))
     return _accepted(situation, message, roll_back(situation, reason, message, kind=EventReason.ROLLOUT_ABORTED))
 
@@ -154,17 +166,21 @@ def _resume(situation: Situation, _: str) -> _Done:
 
 def _retry(situation: Situation, _: str) -> _Done:
     desired, last = situation.desired, situation.status.rollout
-    concluded = last is not None and (last.revision, last.outcome) == (desired, Outcome.CONCLUDED)
-    if desired not in situation.status.quarantined and not concluded:
+    over = last is not None and last.revision == desired
+    over = over and last is not None and (last.outcome is Outcome.CONCLUDED or last.reason == QUERY_INVALID)
+    quarantined = desired in situation.status.quarantined
+    if not quarantined and not over:
         return _refused(situation, f"{desired} is not quarantined")
     if situation.status.phase is Phase.ROLLING_BACK or situation.status.phase in ACTIVE:
         return _refused(situation, "the attempt under way is not over yet")
+    obstacle = situation.problem or ("" if situation.replicas else "replicas is 0: scale up first")
+    if obstacle and not quarantined:
+        return _refused(situation, obstacle)
     left = tuple(name for name in situation.status.quarantined if name != desired)
     status = situation.status.model_copy(update={"quarantined": left})
     free = replace(situation, status=status)
     message = f"{desired} gets another attempt"
-    obstacle = situation.problem
-    if obstacle or situation.replicas == 0 or desired == situation.stable:
+    if obstacle or desired == situation.stable:
         return _accepted(free, message)
     # Somebody took it back for a reason: what was once known good goes every step this time.
     return _accepted(free, message, start(free, fast_track=False))
@@ -209,7 +225,7 @@ def _return_to(situation: Situation, target: str) -> _Done:
     free = replace(situation, status=status)
     instead = situation.desired if situation.desired != target else ""
     state = start(free, target, fast_track=True, instead_of=instead)
-    return _accepted(free, f"going back from {stable} to {target}", state)
+    return _accepted(free, f"going back from {stable} to {target}{_frozen(situation)}", state)
 
 
 _VERBS: dict[str, Callable[[Situation, str], _Done]] = {

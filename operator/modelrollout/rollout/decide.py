@@ -26,8 +26,9 @@ from modelrollout.rollout.rollback import (
     returning,
     roll_back,
 )
-from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
+from modelrollout.rollout.situation import ACTIVE, BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
 from modelrollout.rollout.steps import step
+from modelrollout.rollout.strategies import Ending, course_of
 from modelrollout.rollout.verifying import QUERY_INVALID, verify
 
 
@@ -35,10 +36,34 @@ def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed:
     """What to do now. Total: it raises for no input that the API server can hold."""
     desired = revision_name(deployment.metadata.name, deployment.spec)
     before = Situation(deployment, desired, status, observed, now)
-    situation = _recovered(before)
+    situation = _recovered(_mended(before))
     obeyed = obey(situation)
     state = obeyed.state or _next(obeyed.situation)
     return complete(before, replace(state, events=(*obeyed.events, *state.events), command=obeyed.record))
+
+
+def _mended(situation: Situation) -> Situation:
+    """An attempt that contradicts itself (a status edited by hand) is none, or is where it can go on from."""
+    status, revisions = situation.status, situation.status.revisions
+    if status.phase not in (*ACTIVE, Phase.ROLLING_BACK):
+        return situation
+    attempt = status.rollout
+    nothing = attempt is None or not attempt.revision or attempt.outcome is not None
+    if nothing or (revisions.stable == situation.attempt.revision and not situation.baking):
+        phase = Phase.IDLE if revisions.stable else Phase.PENDING
+        revisions = revisions.model_copy(update={"candidate": None})
+        return replace(situation, status=status.model_copy(update={"phase": phase, "revisions": revisions}))
+    revision = situation.attempt.revision
+    if situation.baking and revisions.stable == revision:
+        last_good = None if revisions.last_good == revision else revisions.last_good
+        phase, revisions = status.phase, revisions.model_copy(update={"last_good": last_good})
+    else:
+        phase = Phase.PROGRESSING if situation.baking else status.phase
+        phase = Phase.PREPARING if revisions.stable is None and phase in WITH_TRAFFIC else phase
+        revisions = revisions.model_copy(update={"candidate": revision})
+    if (phase, revisions) == (status.phase, status.revisions):
+        return situation
+    return replace(situation, status=status.model_copy(update={"phase": phase, "revisions": revisions}))
 
 
 def _recovered(situation: Situation) -> Situation:
@@ -113,7 +138,8 @@ def _other_wish(situation: Situation) -> tuple[str, Outcome, EventReason, str] |
     if problem and not situation.baking:
         message = f"the spec became unusable: {problem}"
         return SPEC_INVALID, Outcome.ABORTED, EventReason.ROLLOUT_ABORTED, message
-    if situation.replicas == 0 and not situation.baking and home is not None:
+    served = home is not None or situation.observed.route.weight_of(revision) > 0
+    if situation.replicas == 0 and not situation.baking and (home is not None or not served):
         message = f"replicas is 0: {revision} is tried when there are pods again"
         return SCALED_TO_ZERO, Outcome.SUPERSEDED, EventReason.ROLLOUT_SUPERSEDED, message
     if goal == revision or problem:
@@ -157,7 +183,8 @@ def rest(situation: Situation) -> Draft:
         and situation.status.observed_generation == situation.deployment.metadata.generation
     ):
         return _resting(situation, Phase.INVALID, last.message, invalid=last.message)
-    if last is not None and (last.outcome, last.revision) == (Outcome.CONCLUDED, desired):
+    concludes = course_of(situation.spec).ending is Ending.CONCLUDE
+    if concludes and last is not None and (last.outcome, last.revision) == (Outcome.CONCLUDED, desired):
         return _resting(situation, Phase.IDLE, concluded_message(desired, stable))
     if situation.replicas == 0:
         waiting = f"replicas is 0: {desired} is tried when there are pods again"

@@ -26,10 +26,10 @@ APPROVAL_STEP = "ApprovalStep"
 def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     """What cannot wait for the end of a hold: a breach, and a candidate without ready pods."""
     attempt = situation.attempt
-    if judgement.effect is Effect.ROLLBACK:
+    if judgement.effect is Effect.ROLLBACK and situation.home is not None:
         message = f"{judgement.message}: {judgement.evidence}"
         return replace(roll_back(situation, EventReason.GUARD_BREACHED, message), breached=True)
-    if situation.subject.ready or situation.replicas == 0:
+    if situation.subject.ready or situation.replicas == 0 or situation.home is None:
         return _interrupted(situation)
     if not situation.observed.workload(situation.home).ready:
         return _given_up(situation) or _interrupted(situation)
@@ -60,7 +60,9 @@ def _interrupted(situation: Situation) -> Draft | None:
     Giving the weight back would show users a candidate that was found bad before the operator was interrupted.
     """
     revision, stage = situation.attempt.revision, situation.stage
-    given = situation.baking or (stage is not None and stage.weight > ARMED)
+    # An A/B test may have been edited to give users by its matches only.
+    unweighted = stage is not None and stage.split and stage.weight <= ARMED
+    given = situation.baking or (situation.in_force > ARMED and not unweighted)
     if situation.home is None or not given or not situation.observed.route.taken_off(revision, ARMED):
         return None
     message = f"the traffic of {revision} was taken off before, by a rollback whose reason was lost or by somebody else"
@@ -87,6 +89,17 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
     return replace(state, message=message, rollout=waiting, wakes=(deadline,), events=events)
 
 
+def waits_for(situation: Situation, reason: str) -> bool:
+    """Whether a person is waited for because of ``reason`` already."""
+    return situation.status.phase is Phase.AWAITING_APPROVAL and situation.attempt.reason == reason
+
+
+def still_waiting(situation: Situation, state: Draft) -> Draft:
+    """The wait as it was told at its beginning: values that change since then are no news."""
+    message = situation.attempt.message or situation.status.message
+    return replace(state, phase=Phase.AWAITING_APPROVAL, message=message)
+
+
 def await_approval(situation: Situation, state: Draft, reason: str, why: str) -> Draft:
     """Wait for a person, and say once for what and how to answer."""
     name = situation.deployment.metadata.name
@@ -94,10 +107,15 @@ def await_approval(situation: Situation, state: Draft, reason: str, why: str) ->
         f"waiting for a person ({why}): `kubectl modelrollout promote {name}` or `abort {name}`, or annotate "
         "modelrollout.io/command=promote/<a new word>"
     )
-    if situation.status.phase is Phase.AWAITING_APPROVAL and situation.attempt.reason == reason:
-        return replace(state, message=situation.status.message)
+    if waits_for(situation, reason):
+        return still_waiting(situation, state)
     attempt = (state.rollout or situation.attempt).model_copy(
-        update={"reason": reason, "guards": guard_statuses(situation), "arms": arm_statuses(situation)}
+        update={
+            "reason": reason,
+            "message": message,
+            "guards": guard_statuses(situation),
+            "arms": arm_statuses(situation),
+        }
     )
     announced = event(EventReason.AWAITING_APPROVAL, message, warning=reason != APPROVAL_STEP)
     return replace(

@@ -42,14 +42,12 @@ _OUTCOMES = {
 
 
 def roll_back(situation: Situation, reason: str, message: str, *, kind: EventReason = EventReason.ROLLED_BACK) -> Draft:
-    """Decide to go back, and take the first step of it in the same write.
+    """Decide to go back, and take the first step of it in the same write; only where there is a home.
 
     From a bake the last good revision becomes stable again. ``reason`` ends up in the status and says whether the
     revision is quarantined: all are but those superseded, or aborted by a change of the spec.
     """
     home = situation.home
-    if home is None:
-        raise ValueError("there is no revision to roll back to")
     revision = situation.attempt.revision
     attempt = situation.attempt.model_copy(
         update={
@@ -92,6 +90,9 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     final = situation.layout(home)
     # Routes that differ (one of two was written) are not routes that are gone: only those need nothing more.
     if not route.token or situation.written(final):
+        blocked = None if route.token else _unready(situation, state, home, revision)
+        if blocked is not None:
+            return blocked
         finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
         return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
     if not users and route.split is None and not situation.written(back):
@@ -115,8 +116,11 @@ def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> R
     revision, weight = situation.attempt.revision, situation.observed.route.weight_of(situation.attempt.revision)
     if not capacity.limited(situation) or weight <= ARMED or not situation.subject.ready:
         return back
-    reached = capacity.carried(situation, home, FULL)
-    if reached >= FULL:
+    reached = capacity.carried(situation, home, FULL, situation.replicas)
+    moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
+    deadline = max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
+    # A pod that never gets ready shall not keep users on what was found bad.
+    if reached >= FULL or situation.now >= deadline:
         return back
     return situation.layout(home, revision, min(weight, WHOLE - reached))
 
@@ -130,17 +134,25 @@ def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Dr
     """Why the traffic cannot go home in this write: home has no ready pods, or the data plane does not know it."""
     if situation.replicas == 0:
         return None
-    if situation.observed.workload(home).ready == 0:
-        if situation.observed.workload(revision).ready:
-            message = f"{revision} must go ({state.message}), but {home} has no ready pods yet: it gets them first"
-        else:
-            message = f"frozen: neither {revision} nor {home} has ready pods; bring pods of {home} back"
-        return replace(state, message=message, stuck=message)
+    unready = _unready(situation, state, home, revision)
+    if unready is not None:
+        return unready
     if situation.observed.route.weight_of(home) == 0:
         armed = situation.layout(revision, home, ARMED)
         if not (situation.confirmed(armed) and situation.seen(home)):
             return replace(state, route=armed, probe=probe_request(situation, home))
     return None
+
+
+def _unready(situation: Situation, state: Draft, home: str, revision: str) -> Draft | None:
+    """Waiting for pods of home; None where it has some, or shall have none."""
+    if situation.replicas == 0 or situation.observed.workload(home).ready:
+        return None
+    if situation.observed.workload(revision).ready:
+        message = f"{revision} must go ({state.message}), but {home} has no ready pods yet: it gets them first"
+    else:
+        message = f"frozen: neither {revision} nor {home} has ready pods; bring pods of {home} back"
+    return replace(state, message=message, stuck=message)
 
 
 def end(situation: Situation, outcome: Outcome, reason: str = "", message: str = "") -> Draft:
@@ -158,7 +170,8 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
     if not quarantine:
         # The column STEP of what serves undisturbed would otherwise show where an attempt ended that nobody wants.
         ended = ended.model_copy(update={"step_of": ""})
-    names = tuple(name for name in state.quarantined if name != attempt.revision)
+    # A commanded rollback that was itself taken back: what it went away from serves again.
+    names = tuple(name for name in state.quarantined if name not in (attempt.revision, attempt.instead_of))
     return replace(
         state,
         candidate=None,
@@ -166,7 +179,7 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         rollout=ended,
         history=history,
         revision_status=record,
-        quarantined=(attempt.revision, *names)[:QUARANTINE_LIMIT] if quarantine else state.quarantined,
+        quarantined=(attempt.revision, *names)[:QUARANTINE_LIMIT] if quarantine else names,
         fleets={stable: situation.replicas} if stable else {},
         route=situation.layout(stable) if stable else None,
         shares={stable: WHOLE} if stable else {},

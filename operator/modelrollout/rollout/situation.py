@@ -51,9 +51,13 @@ class Situation:
 
     @property
     def stage(self) -> Stage | None:
-        """The stage in force; None before the first, and with all traffic."""
+        """The stage in force; None before the first, between copies and users, and with all traffic."""
         number = self.position
-        return self.course.stages[number - 1] if number and not self.baking else None
+        if number == 0 or self.baking:
+            return None
+        stage = self.course.stages[number - 1]
+        before_users = stage.weight == 0 and (stage.preview or stage.source is Source.MIRROR)
+        return None if before_users and self.in_force else stage
 
     @property
     def position(self) -> int:
@@ -62,17 +66,20 @@ class Situation:
         Steps may have been edited meanwhile: a number whose weight is not the one that users get says nothing.
         """
         stages, attempt = self.course.stages, self.attempt
-        now = share(attempt.weight) if attempt.weight else 0
-        number = min(attempt.step, len(stages))
+        now = share(attempt.weight) if attempt.weight > 0 else 0
+        number = min(max(attempt.step, 0), len(stages))
         if number and (stages[number - 1].weight == now or stages[number - 1].split):
             return number
-        return max((n for n, stage in enumerate(stages, start=1) if 0 < stage.weight <= now), default=0)
+        now = max(now, self.in_force)
+        if number == 0 and now == 0:
+            return 0
+        return max((n for n, stage in enumerate(stages, start=1) if stage.weight <= now), default=0)
 
     @property
     def in_force(self) -> int:
         """Parts per million of the users' requests that the candidate was given so far, as the status has it."""
         given = max(self.attempt.weight, self.attempt.ramp)
-        return share(given) if given else 0
+        return share(given) if given > 0 else 0
 
     @property
     def first_target(self) -> int:
@@ -90,10 +97,13 @@ class Situation:
     @property
     def guards(self) -> tuple[Guard, ...]:
         """The guards that are watched now."""
-        stage = self.stage
-        if stage is not None and not stage.guarded:
+        stage, users = self.stage, self.in_force > 0
+        if not (users or self.baking or (stage is not None and stage.guarded)):
             return ()
-        step = stage.canary_step if stage is not None else 0 if not self.baking else ABOVE_ALL
+        step = stage.canary_step if stage is not None else 0
+        # Users on the way to the first step are guarded by what guards that step.
+        step = max(step, 1) if users else step
+        step = ABOVE_ALL if self.baking or not self.course.stages else step
         return tuple(g for g in self.spec.guards if (g.from_step or 0) <= step <= (g.to_step or ABOVE_ALL))
 
     @property
@@ -274,7 +284,8 @@ class Situation:
 
     def capacity_for(self, weight: int) -> int:
         """Ready pods that a share of ``weight`` parts per million needs, of a fleet of ``replicas``."""
-        return max(1, ceil(self.replicas * weight / WHOLE))
+        # A third of the traffic is not a whole number of parts per million: the one that is too much needs no pod.
+        return max(1, ceil(self.replicas * (weight - ARMED) / WHOLE))
 
     def since(self, moment: datetime | None) -> timedelta:
         """Time gone by; zero where nothing was noted or the clock went back, so that this delays and never hurries."""

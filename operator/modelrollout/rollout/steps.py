@@ -16,7 +16,7 @@ from modelrollout.rollout.plan import ARMED, RoutePlan
 from modelrollout.rollout.rollback import SHADOW_OVER, roll_back
 from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
 from modelrollout.rollout.strategies import Ending, Stage
-from modelrollout.rollout.traffic import approach
+from modelrollout.rollout.traffic import approach, softly
 from modelrollout.rollout.weights import FULL, percent
 
 Next = tuple[int, Stage | None]
@@ -33,7 +33,7 @@ def step(situation: Situation) -> Draft:
     upcoming = _upcoming(situation)
     goal = _goal(situation, upcoming)
     due = _due(situation)
-    if _reweighted(situation) and (judgement.effect is Effect.PASS or _upcoming_weight(upcoming) < situation.in_force):
+    if _reweighted(situation) and _may_reweigh(situation, judgement, upcoming):
         return advance(situation, state, slow=False)
     if situation.now < due:
         return replace(state, wakes=(due,))
@@ -41,14 +41,19 @@ def step(situation: Situation) -> Draft:
     if not (goal != state.route and situation.written(goal)):
         blocked = _blocked(situation, judgement, state, upcoming, due)
         if blocked is not None:
-            return blocked
-        if upcoming[1] is None and situation.course.ending is Ending.CONCLUDE and not situation.attempt.full:
+            return _without_old_wait(situation, judgement, blocked)
+        if _concludes(situation, upcoming):
             message = f"the shadow of {situation.attempt.revision} is over; {situation.stable} goes on serving"
             return roll_back(situation, SHADOW_OVER, message, kind=EventReason.ROLLOUT_CONCLUDED)
         # Nothing is in the way any more: a route that is only asked for leaves the status as it was.
         state = replace(state, phase=Phase.PROGRESSING, message=_message(situation), rollout=situation.attempt)
     slow = situation.now > due + SLOW_GATEWAY + 2 * situation.spec.evaluation_interval
     return advance(situation, state, slow=slow)
+
+
+def _concludes(situation: Situation, upcoming: Next) -> bool:
+    ends = upcoming[1] is None and situation.course.ending is Ending.CONCLUDE
+    return ends and not situation.attempt.full and situation.home is not None
 
 
 def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
@@ -58,7 +63,9 @@ def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
     number, stage = upcoming
     target = _upcoming_weight(upcoming)
     if target and not situation.written(goal):
-        reached = max(situation.in_force, capacity.carried(situation, situation.attempt.revision, target))
+        revision = situation.attempt.revision
+        kept = _fleets(situation, target, stage).get(revision, 0)
+        reached = max(situation.in_force, capacity.carried(situation, revision, target, kept))
         if capacity.limited(situation) and reached < target:
             return _ramp(situation, state, stage, reached, target, slow)
     state = replace(state, fleets=_fleets(situation, target, stage))
@@ -108,6 +115,14 @@ def _reweighted(situation: Situation) -> bool:
     return stage is not None and stage.split and stage.weight != situation.in_force
 
 
+def _may_reweigh(situation: Situation, judgement: Judgement, upcoming: Next) -> bool:
+    """Less weight comes at once; more of it like a step: with guards that pass, pods, and nobody who froze the steps."""
+    target = _upcoming_weight(upcoming)
+    if target < situation.in_force:
+        return True
+    return judgement.effect is Effect.PASS and not situation.paused and not _short(situation, upcoming[1], target)
+
+
 def _upcoming_weight(upcoming: Next) -> int:
     """Parts per million of what comes next."""
     return FULL if upcoming[1] is None else upcoming[1].weight
@@ -121,7 +136,7 @@ def _due(situation: Situation) -> datetime:
     """When the stage under way may end."""
     attempt, stage = situation.attempt, situation.stage
     started = attempt.step_started_at or situation.now
-    return started if stage is None or attempt.skip or attempt.full else started + stage.hold
+    return min(started, situation.now) if stage is None or attempt.skip or attempt.full else started + stage.hold
 
 
 def _message(situation: Situation) -> str:
@@ -140,7 +155,7 @@ def _watching(situation: Situation, judgement: Judgement) -> Draft:
     """The state of an attempt that keeps its weight: both fleets, guards on, the route re-asserted."""
     stage = situation.stage
     target = max(situation.in_force, 0 if stage is None else stage.weight)
-    return replace(
+    state = replace(
         draft(situation, situation.status.phase, _message(situation)),
         fleets=_fleets(situation, target, stage),
         route=situation.trial(stage, situation.in_force),
@@ -148,6 +163,7 @@ def _watching(situation: Situation, judgement: Judgement) -> Draft:
         breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
         provider_down=judgement.provider_down,
     )
+    return softly(situation, state)
 
 
 def _blocked(situation: Situation, judgement: Judgement, state: Draft, upcoming: Next, due: datetime) -> Draft | None:
@@ -167,12 +183,12 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, upcoming:
     if _lowered(situation):
         why = f"the last step is {percent(_heaviest(situation)):g} % now, less than it has"
         return holding.await_approval(situation, state, holding.STEPS_LOWERED, why)
-    if judgement.effect is Effect.PAUSE:
+    if judgement.effect in (Effect.PAUSE, Effect.ROLLBACK):
         return holding.await_approval(
             situation, state, holding.GUARD_PAUSED, f"{judgement.message}: {judgement.evidence}"
         )
-    if situation.status.phase is Phase.AWAITING_APPROVAL and attempt.reason == holding.GUARD_PAUSED:
-        return replace(state, message=situation.status.message)
+    if holding.waits_for(situation, holding.GUARD_PAUSED):
+        return holding.still_waiting(situation, state)
     if judgement.effect is Effect.HOLD:
         return holding.held(situation, judgement, replace(state, message=_message(situation)), due)
     return _too_few_samples(situation, state)
@@ -190,13 +206,24 @@ def _waiting_for_pods(situation: Situation, state: Draft, message: str) -> Draft
     return replace(state, message=message, stuck=message)
 
 
+def _without_old_wait(situation: Situation, judgement: Judgement, state: Draft) -> Draft:
+    """Data that came back end the wait for them, also where something else is in the way."""
+    if judgement.effect is not Effect.PASS or situation.attempt.waiting_since is None or state.rollout is None:
+        return state
+    phase = state.phase
+    if holding.waits_for(situation, holding.NO_DATA) and state.rollout.reason == holding.NO_DATA:
+        phase = Phase.PROGRESSING
+    return replace(state, phase=phase, rollout=state.rollout.model_copy(update={"waiting_since": None}))
+
+
 def _short(situation: Situation, stage: Stage | None, target: int) -> str:
     """What is missing of the pods that the next stage needs; empty where traffic follows the pods by itself."""
-    if capacity.limited(situation):
+    if capacity.limited(situation) and (target or stage is None):
         return ""
     needed = situation.capacity_for(target) if target else 1
     if stage is not None and stage.replicas is not None:
-        needed = min(max(needed, stage.replicas), max(situation.replicas, 1))
+        room = _fleets(situation, target, stage).get(situation.attempt.revision, 1)
+        needed = min(max(needed, stage.replicas), max(room, 1))
     ready = situation.subject.ready
     words = f"{percent(target):g} % need" if target else "the next step needs"
     return "" if ready >= needed else f"{ready} ready pods of {needed} that {words}"
@@ -208,7 +235,11 @@ def _heaviest(situation: Situation) -> int:
 
 def _lowered(situation: Situation) -> bool:
     """Edited meanwhile to less than users have already: whoever wants less does not want the rest."""
-    return bool(situation.course.stages) and situation.attempt.weight > percent(_heaviest(situation))
+    return (
+        situation.course.ending is Ending.PROMOTE
+        and bool(situation.course.stages)
+        and situation.attempt.weight > percent(_heaviest(situation))
+    )
 
 
 def _too_few_samples(situation: Situation, state: Draft) -> Draft | None:

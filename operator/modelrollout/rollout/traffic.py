@@ -22,10 +22,31 @@ def approach(situation: Situation, state: Draft, goal: RoutePlan, *, slow: bool,
         return waiting_for_gateway(situation, replace(state, route=goal), revision, slow)
     weight = max(slot.weight for slot in goal.slots if slot.revision == revision)
     if weight > ARMED >= situation.observed.route.weight_of(revision):
-        armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=None)
+        armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation, goal))
         if not (enough and situation.confirmed(armed) and situation.seen(revision)):
             return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
-    return replace(state, route=goal)
+        if situation.stage is not None and situation.now < situation.settled_at:
+            # The pinned rule was there without any weight: an answer by it does not tell that the weight arrived.
+            return replace(state, route=armed, wakes=(*state.wakes, situation.settled_at))
+    return softly(situation, replace(state, route=goal))
+
+
+def softly(situation: Situation, state: Draft) -> Draft:
+    """``state`` with its route; one that takes all users off the revision on trial comes by way of the armed weight."""
+    goal, revision = state.route, situation.attempt.revision
+    if goal is None or max((slot.weight for slot in goal.slots if slot.revision == revision), default=0) >= ARMED:
+        return state
+    live = situation.observed.route.weight_of(revision)
+    if live < ARMED or (live == ARMED and situation.observed.route.accepted and situation.now >= situation.settled_at):
+        return state
+    armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation, goal))
+    wakes = (situation.settled_at,) if situation.now < situation.settled_at else ()
+    return replace(state, route=armed, wakes=(*state.wakes, *wakes))
+
+
+def _kept_split(situation: Situation, goal: RoutePlan) -> str | None:
+    """Clients that have their arm already keep it while its weight is on its way."""
+    return goal.split if situation.observed.route.split == goal.split else None
 
 
 def waiting_for_gateway(situation: Situation, state: Draft, revision: str, slow: bool) -> Draft:

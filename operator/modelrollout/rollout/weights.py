@@ -11,7 +11,8 @@ FULL = WHOLE - ARMED
 
 def share(percent: float) -> int:
     """Parts per million of ``percent``, kept between armed and full so that no arm drops out of the data plane."""
-    return min(max(round(percent * PPM_PER_PERCENT), ARMED), FULL)
+    # Held within 0 and 100 first: a status edited by hand may have a number too large to count with.
+    return min(max(round(min(max(0.0, percent), 100.0) * PPM_PER_PERCENT), ARMED), FULL)
 
 
 def percent(weight: int) -> float:
