@@ -112,7 +112,7 @@ class Recording:
         """When the last answer of a revision came (unix seconds)."""
         return next((a.at for a in reversed(self.answers) if a.revision == revision), None)
 
-    def bins(self, revision: str, start: float, end: float, width: float = 1.0) -> list[Bin]:
+    def bins(self, revision: str | None, start: float, end: float, width: float = 1.0) -> list[Bin]:
         """What one revision did between ``start`` and ``end``, in stretches of ``width`` seconds."""
         count = max(0, int((end - start) / width))
         groups: list[list[Answer]] = [[] for _ in range(count)]

@@ -256,12 +256,14 @@ def _draw_requests(axis: Any, timeline: Timeline) -> None:
         ]
         times = [each["at"] - timeline.start + 0.5 for each in seconds]
         colour = _colour(timeline, revision) if revision in timeline.revisions else "#888888"
-        axis.plot(times, [each["requests"] for each in seconds], color=colour, linewidth=1.2)
+        good = [each["requests"] - each["errors"] for each in seconds]
+        if revision is not None or any(good):  # without a gateway answers do not tell their revision
+            axis.plot(times, good, color=colour, linewidth=1.2)
         for time, each in zip(times, seconds, strict=True):
             errors[time] = errors.get(time, 0) + each["errors"]
     failed = {time: count for time, count in errors.items() if count}
     axis.bar(list(failed), list(failed.values()), width=1.0, color=WARNING)
-    _note(axis, f"as clients saw; failed: {sum(failed.values())}")
+    _note(axis, f"good ones, as clients saw; red: {sum(failed.values())} failed")
     axis.set_ylim(bottom=0)
 
 
