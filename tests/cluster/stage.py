@@ -156,6 +156,11 @@ class Stage:
             assert time.monotonic() < end, f"still there after {within:g} s: {left}"
             await asyncio.sleep(0.5)
 
+    def errors(self) -> list[str]:
+        """Lines of the operator's log that tell of errors of its own."""
+        log = self.operator.log.read_text().splitlines() if self.operator is not None else []
+        return [line for line in log if " ERROR " in line or "Traceback" in line]
+
     def weights_of(self, revision: str) -> list[float]:
         """The percent that the route gave ``revision``, each time it changed; armed is 0, all but the armed 100."""
         seen = [float(round(weights.percent.get(revision, 0.0))) for weights in self.chronicle.weights]
@@ -190,6 +195,8 @@ async def staged(
                 if operator is not None:
                     await operator.start()
                 yield stage
+                bad = stage.errors()
+                assert not bad, f"a story that went well, but the operator's log: {bad[:5]}"
         except BaseException:
             if operator is not None:
                 print(operator.log.read_text()[-6000:])
