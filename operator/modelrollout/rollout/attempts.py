@@ -23,7 +23,7 @@ def start(situation: Situation, revision: str = "", *, fast_track: bool | None =
     fast = fast and situation.stable is not None
     _, version = situation.observed.models.get(revision, ("", ""))
     attempt = RolloutStatus(
-        attempt=(last.attempt if last else 0) + 1,
+        attempt=1 + max((each.attempt for each in (*situation.status.history, *((last,) if last else ()))), default=0),
         revision=revision,
         version=situation.deployment.spec.model.version if revision == situation.desired else version,
         strategy=situation.spec.strategy,
