@@ -85,6 +85,8 @@ class UserClient:
         logging.getLogger("root").setLevel(logging.ERROR)
         configuration = Configuration()
         configuration.retries = False
+        # A watch over a connection that silently died (a laptop that slept) must end.
+        configuration.keep_alive = True
         try:
             self.namespace = _log_in(configuration, kubeconfig, context)
             self._client = ApiClient(configuration)
@@ -263,8 +265,8 @@ class UserClient:
 def _log_in(configuration: Any, kubeconfig: str | None, context: str | None) -> str:
     """Fill ``configuration``; returns the namespace that the person works in."""
     path = str(Path(kubeconfig).expanduser()) if kubeconfig else os.environ.get("KUBECONFIG", "")
-    if kubeconfig and not Path(path).is_file():
-        raise ConfigException(f"there is no kubeconfig at {path}")
+    if path and not any(Path(part).is_file() for part in path.split(os.pathsep)):
+        raise ConfigException(f"there is no kubeconfig at {path}" + ("" if kubeconfig else " (from $KUBECONFIG)"))
     if not path and "KUBERNETES_SERVICE_HOST" in os.environ and (_SERVICE_ACCOUNT / "token").is_file():
         load_incluster_config(configuration)
         own = _SERVICE_ACCOUNT / "namespace"

@@ -123,7 +123,7 @@ class Following:
                     self._news.put((kind, what, body))
                     pause = FIRST_PAUSE
             except WatchExpired:
-                continue
+                time.sleep(FIRST_PAUSE)
             except DeniedError as error:
                 self._news.put((kind, "denied", error))
                 return

@@ -80,12 +80,24 @@ def _names(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[Comp
     return [CompletionItem(name) for name in names_in(ctx) if name.startswith(incomplete)]
 
 
-def names_in(ctx: click.Context) -> list[str]:
-    """The names of the ModelDeployments for a completion, which must be quick and silent whatever happens."""
+def revisions(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The revisions of the ModelDeployment that the command line names so far."""
+    from click.shell_completion import CompletionItem
+
+    owner = str(ctx.params.get("name") or "")
+    return [
+        CompletionItem(name)
+        for name in names_in(ctx, "ModelRevision")
+        if name.startswith(incomplete) and name.rpartition("-")[0] == (owner or name.rpartition("-")[0])
+    ]
+
+
+def names_in(ctx: click.Context, kind: str = "ModelDeployment") -> list[str]:
+    """The names of such objects for a completion, which must be quick and silent whatever happens."""
     place = ctx.params.get("place") or Place(None, None, None)
     try:
         client = place.connect(timeout=2.0)
-        found, _ = client.list_objects("ModelDeployment", client.namespace)
+        found, _ = client.list_objects(kind, client.namespace)
     except Exception:  # noqa: BLE001 - a shell that completes has no place for words
         return []
     return sorted(str(item["metadata"]["name"]) for item in found)

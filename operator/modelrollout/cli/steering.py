@@ -11,7 +11,7 @@ import click
 
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
-from modelrollout.cli.options import Place, duration, examples, name_argument, place_options
+from modelrollout.cli.options import Place, duration, examples, name_argument, place_options, revisions
 from modelrollout.ports import ConflictError
 
 if TYPE_CHECKING:
@@ -73,7 +73,13 @@ def promote(place: Place, name: str, full: bool, wait: float) -> None:
     ),
 )
 @name_argument
-@click.option("--to", "revision", metavar="REVISION", help="Revision to go back to: its name, hash or version.")
+@click.option(
+    "--to",
+    "revision",
+    metavar="REVISION",
+    shell_complete=revisions,
+    help="Revision to go back to: its name, hash or version.",
+)
 @_wait_option
 @place_options
 def rollback(place: Place, name: str, revision: str | None, wait: float) -> None:

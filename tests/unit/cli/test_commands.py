@@ -246,6 +246,7 @@ def test_completion_of_commands_options_and_names(cluster: Cluster) -> None:
     ]
     assert completion.answers(["status"], "") == ["digits", ":4"]
     assert "--watch\tDraw it anew whenever it changes, until Ctrl-C." in completion.answers(["status"], "--wa")
+    assert completion.answers(["rollback", "digits", "--to"], "digits-a") == ["digits-a15d15ce70", ":4"]
     assert completion.answers(["status", "digits", "-o"], "") == ["json", "yaml", ":4"]
 
 

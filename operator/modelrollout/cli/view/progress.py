@@ -43,6 +43,16 @@ def stops(way: Course, rollout: Rollout) -> tuple[Stop, ...]:
     return (*found, Stop("100 %"), Stop("bake", rollout.bake))
 
 
+def mirrored(snapshot: Snapshot, revision: str) -> float:
+    """Percent of the users' requests that are copied to ``revision`` in the stage under way."""
+    attempt = snapshot.under_way
+    way = course(snapshot, attempt) if attempt is not None else None
+    if attempt is None or way is None or attempt.revision != revision or not 0 < attempt.step <= len(way.stages):
+        return 0.0
+    beyond = snapshot.status.phase in (Phase.BAKING, Phase.ROLLING_BACK) or _in_bake(snapshot)
+    return 0.0 if beyond else percent_of(way.stages[attempt.step - 1].mirror)
+
+
 def _label(stage: Stage) -> str:
     if stage.approval:
         return "approval"
@@ -53,7 +63,7 @@ def _label(stage: Stage) -> str:
     if stage.preview:
         return "preview"
     if stage.words.endswith("pods of"):
-        return stage.words.removesuffix(" of")
+        return "1 pod" if stage.replicas == 1 else f"{stage.replicas} pods"
     return percent(percent_of(stage.weight))
 
 

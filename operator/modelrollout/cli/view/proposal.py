@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -117,7 +118,7 @@ def _way(course: Course, spec: ModelDeploymentSpec) -> tuple[tuple[Planned, ...]
 
 def _extra(effect: Effect, spec: ModelDeploymentSpec, live: Snapshot | None) -> int:
     """Pods at the peak of the rollout besides those that are asked for now."""
-    asked = sum(revision.pods.desired for revision in live.revisions) if live is not None else 0
+    asked = _asked(live)
     if effect in (Effect.FIRST, Effect.NONE, Effect.WAITS, Effect.QUARANTINED, Effect.BACK):
         return max(spec.replicas - asked, 0)
     course = course_of(spec.rollout, fast_track=effect is Effect.FAST_TRACK)
@@ -127,26 +128,48 @@ def _extra(effect: Effect, spec: ModelDeploymentSpec, live: Snapshot | None) -> 
     return max(spec.replicas + surge - asked, 0)
 
 
+def _asked(live: Snapshot | None) -> int:
+    """Pods that are asked for now; where they may not be read, those that the spec asks for."""
+    if live is None:
+        return 0
+    if all(revision.pods.known for revision in live.revisions):
+        return sum(revision.pods.desired for revision in live.revisions)
+    return 0 if live.spec is None or live.status.revisions.stable is None else live.spec.replicas
+
+
 def _changes(before: ModelDeploymentSpec | None, after: ModelDeploymentSpec) -> tuple[tuple[str, str, str], ...]:
     """(path, old, new) of every field that differs; nothing where there is no old spec."""
     if before is None:
         return ()
-    old, new = (dict(_flat(spec.model_dump(mode="json", by_alias=True, exclude_none=True))) for spec in (before, after))
-    return tuple(
-        (path, old.get(path, ""), new.get(path, ""))
-        for path in dict.fromkeys([*new, *old])
-        if old.get(path) != new.get(path)
-    )
+    old, new = (spec.model_dump(mode="json", by_alias=True, exclude_defaults=True) for spec in (before, after))
+    return tuple(_differences(old, new))
 
 
-def _flat(value: Any, path: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value:
-        for place, item in enumerate(value):
-            named = item.get("name") if isinstance(item, dict) else None
-            yield from _flat(item, f"{path}[{named or place}]")
-    elif value not in ({}, []):
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield path, text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Field by field where both sides have it, as a whole where one side lacks it (or has its default)."""
+    olds, news = _parts(old), _parts(new)
+    if old == new:
+        return
+    if olds is None or news is None:
+        yield path, _spoken(old), _spoken(new)
+        return
+    for key in dict.fromkeys([*news, *olds]):
+        below = f"{path}{key}" if key.startswith("[") or not path else f"{path}.{key}"
+        yield from _differences(olds.get(key), news.get(key), below)
+
+
+def _parts(value: Any) -> dict[str, Any] | None:
+    """What the value is made of, by key; items of a list by their name or place; None for what has no parts."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, list):
+        named = [item.get("name") if isinstance(item, dict) else None for item in value]
+        return {f"[{name or place}]": item for place, (name, item) in enumerate(zip(named, value, strict=True))}
+    return None
+
+
+def _spoken(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from modelrollout.api.guard import Guard
-from modelrollout.api.status import ArmStatus, ConditionStatus, GuardStatus, Outcome, Phase, RolloutStatus
+from modelrollout.api.status import ArmStatus, ConditionStatus, GuardStatus, Outcome, RolloutStatus
 from modelrollout.cli.view import marks
-from modelrollout.cli.view.progress import hold_words, stops_line
+from modelrollout.cli.view.progress import hold_words, mirrored, stops_line
 from modelrollout.cli.view.snapshot import CANDIDATE, DESIRED, LAST_GOOD, QUARANTINED, STABLE, Pods, Revision, Snapshot
 from modelrollout.cli.view.text import (
     Cell,
@@ -150,12 +150,17 @@ def _body(snapshot: Snapshot, width: int | None) -> list[Line]:
             Span(revision.name, Tone.STRONG),
             Span(roles, tone),
             revision.version,
-            percent(revision.weight),
+            _weight(snapshot, revision),
             _pods(revision.pods),
         )
         rows.append(Row(cells, Span(revision.pods.trouble, Tone.WARNING), lead, under + ("│  " if details else "   ")))
         below.append([(Span(under), *found) for found in details])
     return [line(""), *_interleaved(rows, below, width)]
+
+
+def _weight(snapshot: Snapshot, revision: Revision) -> str:
+    copies = mirrored(snapshot, revision.name)
+    return f"{percent(copies)} copied, {percent(revision.weight)}" if copies else percent(revision.weight)
 
 
 def _interleaved(rows: list[Row], below: list[list[Line]], width: int | None) -> list[Line]:
@@ -200,9 +205,10 @@ def _details(snapshot: Snapshot, revision: Revision, width: int | None) -> list[
 
 def _taken_back(snapshot: Snapshot) -> bool:
     """Whether the last attempt is why the spec's revision does not serve: its evidence is still of interest."""
-    attempt = snapshot.attempt
-    ended_badly = attempt is not None and attempt.outcome in (Outcome.ROLLED_BACK, Outcome.ABORTED)
-    return ended_badly and snapshot.status.phase is Phase.ROLLED_BACK
+    attempt, parts = snapshot.attempt, snapshot.status.revisions
+    if attempt is None or attempt.outcome in (None, Outcome.PROMOTED, Outcome.SUPERSEDED):
+        return False
+    return attempt.revision == parts.desired != parts.stable
 
 
 def _hung(rows: list[Row], *, last: bool) -> list[Row]:
