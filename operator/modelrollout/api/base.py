@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -73,8 +74,16 @@ def format_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _countable(value: datetime) -> datetime:
+    # Times are added to and moved between zones: at either end of the calendar that is an error.
+    if not 1970 <= value.year < 9000:
+        raise ValueError("must be a year from 1970 to 8999")
+    return value
+
+
 Instant = Annotated[
     AwareDatetime,
+    AfterValidator(_countable),
     PlainSerializer(format_instant, return_type=str, when_used="json-unless-none"),
     Field(json_schema_extra={"type": "string", "format": "date-time", "maxLength": 40}),
 ]

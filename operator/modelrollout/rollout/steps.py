@@ -116,7 +116,7 @@ def _reweighted(situation: Situation) -> bool:
 
 
 def _may_reweigh(situation: Situation, judgement: Judgement, upcoming: Next) -> bool:
-    """Less weight comes at once; more of it like a step: with guards that pass, pods, and nobody who froze the steps."""
+    """Less weight comes at once; more of it like a step: guards pass, pods are ready, nobody froze the steps."""
     target = _upcoming_weight(upcoming)
     if target < situation.in_force:
         return True
@@ -136,7 +136,9 @@ def _due(situation: Situation) -> datetime:
     """When the stage under way may end."""
     attempt, stage = situation.attempt, situation.stage
     started = attempt.step_started_at or situation.now
-    return min(started, situation.now) if stage is None or attempt.skip or attempt.full else started + stage.hold
+    if stage is None or attempt.skip or attempt.full:
+        return min(started, situation.now)
+    return started + stage.hold
 
 
 def _message(situation: Situation) -> str:

@@ -20,7 +20,6 @@ from modelrollout.rollout.observed import (
     Observed,
     Probe,
     Route,
-    Workload,
 )
 from modelrollout.rollout.plan import EvaluationRequest, Plan, RoutePlan
 from tests.builders import START, modeldeployment, name_of
@@ -222,7 +221,7 @@ class Walk:
             and old.at >= request.since
             and self.now - old.at < request.interval
             and {(result.name, result.verdict) for result in old.results} == {(n, verdict) for n in request.guards}
-            and old.at >= (self.status.rollout and self.status.rollout.step_started_at or old.at)
+            and old.at >= ((self.status.rollout and self.status.rollout.step_started_at) or old.at)
         ):
             return
         results = tuple(GuardResult(name, verdict, self.now, 0.2, "<= 0.05", 100.0) for name in request.guards)
