@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from typing_extensions import override
 
 from modelrollout.adapters.userclient import UserClient, WatchExpired
 from modelrollout.ports import ConflictError, DeniedError, TransientError
-from typing_extensions import override
 
 
 @dataclass
@@ -54,7 +54,8 @@ def server() -> Iterator[Server]:
 
         do_GET = do_POST = do_PATCH = _serve  # noqa: N815 - the base class's names
 
-@override        def log_message(self, *_: object) -> None:
+        @override
+        def log_message(self, *_: object) -> None:
             pass
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
