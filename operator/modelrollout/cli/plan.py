@@ -106,8 +106,9 @@ def _outlook(
     from modelrollout.api.errors import InvalidSpec
     from modelrollout.api.modeldeployment import parse_modeldeployment
     from modelrollout.cli import surroundings
+    from modelrollout.cli.view.cautions import cautions
     from modelrollout.cli.view.plan import Outlook
-    from modelrollout.cli.view.proposal import propose
+    from modelrollout.cli.view.proposal import TRIED, propose
     from modelrollout.evidence.check import guards_problem
     from modelrollout.render.revision import settings_problem
 
@@ -140,6 +141,7 @@ def _outlook(
         room_note=room_note,
         guards=guards,
         guards_note=guards_note,
+        cautions=cautions(wish, live, guards) if proposal.effect in TRIED else (),
         notes=tuple(text for text in notes if text),
     )
 

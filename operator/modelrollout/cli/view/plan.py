@@ -47,6 +47,7 @@ class Outlook:
     room_note: str = ""
     guards: tuple[Checked, ...] = ()
     guards_note: str = ""
+    cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -121,7 +122,8 @@ def _guards(outlook: Outlook, width: int | None) -> list[Line]:
     lines = paragraph(outlook.guards_note, None if width is None else width - 2) if outlook.guards_note else []
     for checked in outlook.guards:
         lines += _guard(checked, width)
-    return lines
+    room = None if width is None else width - 2
+    return [*lines, *table([Row((Span("!", Tone.WARNING),), caution) for caution in outlook.cautions], room)]
 
 
 def _guard(checked: Checked, width: int | None) -> list[Line]:
@@ -181,6 +183,7 @@ def plan_document(outlook: Outlook) -> dict[str, Any]:
             "note": outlook.room_note or None,
         },
         "guards": [_guard_document(checked) for checked in outlook.guards],
+        "cautions": list(outlook.cautions),
         "guardsNote": outlook.guards_note or None,
     }
 

@@ -37,7 +37,7 @@ def course(snapshot: Snapshot, attempt: RolloutStatus) -> Course | None:
 
 def stops(way: Course, rollout: Rollout) -> tuple[Stop, ...]:
     """The stages, then all traffic and the bake, or the end of a way that promotes nothing."""
-    found = [Stop(_label(stage), stage.hold, bool(stage.approval)) for stage in way.stages]
+    found = [Stop(label(stage), stage.hold, bool(stage.approval)) for stage in way.stages]
     if way.ending is Ending.CONCLUDE:
         return (*found, Stop("end"))
     return (*found, Stop("100 %"), Stop("bake", rollout.bake))
@@ -53,7 +53,8 @@ def mirrored(snapshot: Snapshot, revision: str) -> float:
     return 0.0 if beyond else percent_of(way.stages[attempt.step - 1].mirror)
 
 
-def _label(stage: Stage) -> str:
+def label(stage: Stage) -> str:
+    """The stage in a word or two."""
     if stage.approval:
         return "approval"
     if stage.split:

@@ -32,6 +32,10 @@ class Effect(StrEnum):
     WAITS = "ScaledToZero"
 
 
+TRIED = (Effect.ROLLOUT, Effect.GOES_ON)
+"""Effects in which the revision goes all steps beside what serves."""
+
+
 @dataclass(frozen=True)
 class Planned:
     """One stop, and the earliest time at which it begins, counted from the first."""
