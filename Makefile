@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLUSTER_TOOL := $(PYTHON) deploy/local/cluster.py
 
-.PHONY: help setup demo test test-fast lint format verify generate cluster cluster-down images bench lock timelines
+.PHONY: help setup demo test soak test-fast lint format verify generate cluster cluster-down images bench lock timelines
 
 help: ## Explain every verb
 	@echo 'modelrollout: rolls out machine-learning models on Triton and takes bad ones back'
@@ -31,6 +31,9 @@ demo: $(STAMP) ## The whole story on real parts: v1 serves, v2 is promoted, v3 t
 
 test: $(STAMP) ## All tests: unit, simulation, component, cluster (second command); takes down what it brought up
 	@$(BIN)/python tests/run.py $(TEST_ARGS)
+
+soak: $(STAMP) ## The simulation with new seeds for SOAK_MINUTES (30); tells each failure as a test to paste
+	@$(BIN)/python -m tests.simulation.soak $(SOAK_ARGS)
 
 test-fast: $(STAMP) ## Unit and simulation tests only
 	@$(BIN)/python -m pytest tests/unit tests/simulation $(TEST_ARGS)

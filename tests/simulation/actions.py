@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,6 +191,7 @@ class Reweigh:
         for kind in ROUTES:
             for route in run.routes(kind):
                 run.gateway.forgive()
+                run.touched.add(kind)
                 first, *others = route["spec"]["rules"]
                 references = [
                     {**reference, "weight": weight}
@@ -246,23 +246,13 @@ async def act(run: Simulation, action: Action) -> None:
     if isinstance(action, Wait):
         await run.advance(action.seconds)
     elif isinstance(action, WaitFor):
-        await _wait_for(run, Phase(action.phase), action.longest)
+        await run.reaches(run.at(Phase(action.phase)), action.longest)
     else:
         await run.advance(0.0)
-
-
-async def _wait_for(run: Simulation, phase: Phase, longest: float) -> None:
-    loop = asyncio.get_running_loop()
-    end = loop.time() + longest
-    while run.status.phase is not phase and loop.time() < end:
-        await run.advance(0.25)
 
 
 def told(script: list[Action], world: dict[str, Any]) -> str:
     """The script as a regression test that can be pasted."""
     lines = "\n".join(f"            {action!r}," for action in script)
     options = "".join(f", {name}={value!r}" for name, value in world.items())
-    return (
-        "def test_to_be_named() -> None:\n    replay(\n        [\n" + lines + f"\n        ]{options},\n    )\n"
-    )
-
+    return "def test_to_be_named() -> None:\n    replay(\n        [\n" + lines + f"\n        ]{options},\n    )\n"

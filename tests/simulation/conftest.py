@@ -1,30 +1,26 @@
-"""Profile of the simulation tier: the same examples every time, unless more are asked for.
-
-SIMULATION_EXAMPLES=2000 looks further, each time elsewhere; --hypothesis-seed repeats what it found.
-"""
+"""Work for the two cores, and what all runs of this session did together."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
 
+from tests.simulation.shards import pool
 from tests.simulation.simulation import TOTALS
 
-EXAMPLES = os.environ.get("SIMULATION_EXAMPLES")
 
-settings.register_profile(
-    "simulation",
-    max_examples=int(EXAMPLES or 120),
-    derandomize=EXAMPLES is None,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
+@pytest.fixture(scope="session")
+def workers() -> Iterator[ProcessPoolExecutor]:
+    with pool() as executor:
+        yield executor
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if TOTALS["runs"]:
-        parts = ", ".join(f"{TOTALS[key]:,} {key.replace('_', ' ')}" for key in sorted(TOTALS))
-        terminalreporter.write_line(f"simulation: {parts}")
+        hours = TOTALS["virtual_seconds"] // 3600
+        told = {key: count for key, count in sorted(TOTALS.items()) if key != "virtual_seconds"}
+        parts = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in told.items())
+        terminalreporter.write_line(f"simulation: {parts}, {hours:,} virtual hours")

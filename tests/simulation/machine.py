@@ -31,6 +31,8 @@ PHASES = ("Verifying", "Progressing", "AwaitingApproval", "Baking", "RollingBack
 pauses = st.sampled_from((0.0, 0.0, 0.003, 0.02, 0.07, 0.3, 1.0, 4.2, 5.0, 10.0, 31.0, 33.0))
 STEPS: Counter[str] = Counter()
 """What was done, by kind of action."""
+FAILED: list[tuple[str, tuple[Action, ...], dict[str, Any]]] = []
+"""What failed: the message, the script, the world."""
 
 
 class Rollouts(RuleBasedStateMachine):
@@ -188,6 +190,7 @@ class Rollouts(RuleBasedStateMachine):
             self.loop.run_until_complete(work)
         except Exception as error:
             self.failed = True
+            FAILED.append((_short(error), tuple(self.script), self.world))
             raise AssertionError(f"{_short(error)}\n\n{told(self.script, self.world)}") from None
 
 

@@ -92,8 +92,11 @@ class Simulation:
         """Of every ModelDeployment of this name that there was."""
         self.records: dict[str, str] = {}
         """Of every ModelRevision that there was: its uid, and that of its owner."""
+        self.touched: set[str] = set()
+        """Kinds of route that somebody edited by hand since the operator last wrote them."""
         self._wishes: list[tuple[float, ModelDeployment]] = []
         self._last: Manifest = {}
+        self._read: tuple[Any, ModelDeploymentStatus] | None = None
         self._crashing: asyncio.Task[None] | None = None
         self._handler = _Errors(self.invariants.violations)
         self.process = self._new_process()
@@ -184,14 +187,20 @@ class Simulation:
         self.check()
 
     async def until(self, condition: Callable[[], bool], limit: float = LONGEST) -> None:
+        assert await self.reaches(condition, limit), f"not in {limit} s; {self.describe()}"
+
+    async def reaches(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Whether ``condition`` comes true in time; looked at after every change of an object."""
         try:
             async with asyncio.timeout(limit):
                 while not condition():
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            raise AssertionError(f"not in {limit} s; {self.describe()}") from None
-        await self.advance(0.0)
+            return False
+        finally:
+            self.check()
+        return True
 
     async def settle(self, longest: float = LONGEST) -> End:
         """Wait until nothing is written any more, and look at I8."""
@@ -201,11 +210,12 @@ class Simulation:
             before = len(self.log)
             # Who waits for a person goes on looking at the guards: hours of that take long and tell nothing.
             await self.advance(WAITING if self.status.phase is Phase.AWAITING_APPROVAL else QUIET)
-            if len(self.log) == before and self.status.phase in RESTING:
+            nothing = self.status.phase is Phase.PENDING and self.wishes[0].spec.replicas == 0
+            if len(self.log) == before and (self.status.phase in RESTING or nothing):
                 break
             assert loop.time() < end, f"does not settle; {self.describe()}"
         before = len(self.log)
-        await self.advance(600 if self.status.phase is Phase.AWAITING_APPROVAL else 2 * 3600)
+        await self.advance(2 * WAITING if self.status.phase is Phase.AWAITING_APPROVAL else 2 * 3600)
         assert len(self.log) == before, f"I8: writes in a quiet system; {self.describe()}"
         return self.end()
 
@@ -219,7 +229,11 @@ class Simulation:
 
     @property
     def status(self) -> ModelDeploymentStatus:
-        return status_from(self.wish().get("status"))
+        # Looked at much more often than it changes.
+        raw = self.wish().get("status")
+        if self._read is None or self._read[0] is not raw:
+            self._read = (raw, status_from(raw))
+        return self._read[1]
 
     def at(self, phase: Phase, step: int | None = None) -> Callable[[], bool]:
         def reached() -> bool:
@@ -235,10 +249,14 @@ class Simulation:
         route = self.store.get(kind, NAME)
         return [route] if route else []
 
-    def traffic(self) -> list[dict[str, int]]:
-        """Parts per million by revision, of every way that users come by."""
-        found = [weights_of(route) for kind in ROUTES for route in self.routes(kind)]
-        service = self.store.get("Service", NAME)
+    def traffic(self, without: str = "", *, used: bool = False) -> list[dict[str, int]]:
+        """Parts per million by revision, of every way that users come by (but the kind ``without``).
+
+        With ``used`` only routes that some proxy carries out, as they are now or as they were.
+        """
+        kinds = [kind for kind in ROUTES if kind != without and (not used or self.gateway.plane(kind).backends)]
+        found = [weights_of(route) for kind in kinds for route in self.routes(kind)]
+        service = self.store.get("Service", NAME) if without != "Service" else None
         selected = ((service or {}).get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
         return [*found, {selected: WHOLE}] if selected else found
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from modelrollout.api.guard import Guard, OnBreach
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment, revision_name
-from modelrollout.api.status import ModelDeploymentStatus, Outcome, RolloutStatus, Verdict, status_from
+from modelrollout.api.status import HistoryEntry, ModelDeploymentStatus, Outcome, RolloutStatus, Verdict, status_from
 from modelrollout.api.strategies import BlueGreen, Canary, Shadow, ShadowEnd, Strategy
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import NAME
@@ -38,8 +37,10 @@ class Trial:
         self._stage: tuple[Any, ...] = ()
         self._stage_since: float = 0.0
         self._ended: dict[int, tuple[str, Outcome]] = {}
-        self._commands: set[str] = set()
-        self._told: Counter[str] = Counter()
+        self._newest: HistoryEntry | None = None
+        self._command = ""
+        self._commands = 0
+        self._answers = 0
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -50,8 +51,9 @@ class Trial:
             self.taken_back.clear()
         self._desired = desired
         command = wish.metadata.annotations.get("modelrollout.io/command", "")
-        if command:
-            self._commands.add(command)
+        if command and command != self._command:
+            self._commands += 1
+        self._command = command
         if command.startswith("retry/"):
             self.taken_back.discard(desired)
 
@@ -62,7 +64,7 @@ class Trial:
         self._ended.clear()
         self.taken_back.clear()
         self.good = dict.fromkeys(self.good, True)
-        self._told.clear()
+        self._answers = -1  # a command whose nonce was forgotten acts again
 
     # -- writes ---------------------------------------------------------------------------------------------------
 
@@ -82,9 +84,11 @@ class Trial:
         self._stage = stage
         if rollout.outcome is not None:
             yield from self._ends(rollout)
-        numbers = [entry.attempt for entry in status.history]
-        if len(set(numbers)) < len(numbers) and not self.distrusted:
-            yield f"I11: an attempt ended twice: {numbers}"
+        newest = status.history[0] if status.history else None
+        news = newest is not None and newest != self._newest and not self.distrusted
+        if news and newest is not None and newest.attempt in {entry.attempt for entry in status.history[1:]}:
+            yield f"I11: attempt {newest.attempt} ended twice"
+        self._newest = newest
 
     def _begins(self, rollout: RolloutStatus) -> Iterator[str]:
         if rollout.fast_track and not self.distrusted and not self.good.get(rollout.revision):
@@ -114,9 +118,9 @@ class Trial:
         """The operator told people something."""
         if write.name not in ("CommandAccepted", "CommandRefused"):
             return
-        self._told["commands"] += 1
-        if self._told["commands"] > len(self._commands) and not self.distrusted:
-            yield f"I11: {self._told['commands']} answers to {len(self._commands)} commands"
+        self._answers += 1
+        if self._answers > self._commands and not self.distrusted:
+            yield f"I11: {self._answers} answers to {self._commands} commands"
 
     def grant(self, weights: dict[str, int]) -> None:
         """The operator wrote these weights: what it takes away is to be earned again."""
@@ -140,7 +144,8 @@ class Trial:
             yield f"I4: {revision} was taken back and gets {weight} ppm"
         trial = status.rollout
         if trial is not None and trial.outcome is None and trial.revision == revision:
-            if weight > self._granted.get(revision, 0) or self._granted.get(revision, 0) <= ARMED:
+            granted = self._granted.get(revision, 0)
+            if granted <= ARMED or granted < min(weight, WHOLE - ARMED):
                 yield from self._evidence(revision, weight, status, trial)
         elif status.revisions.stable is None and before >= WHOLE // 2:
             return  # the status was lost: what has the traffic is taken for stable
@@ -151,9 +156,9 @@ class Trial:
         self, revision: str, weight: int, status: ModelDeploymentStatus, trial: RolloutStatus
     ) -> Iterator[str]:
         # Pods are warmed right after the attempt began; its first status is written a moment later.
-        if self._granted.get(revision, 0) <= ARMED:
-            if self._world.triton.passed_at.get(revision, -inf) < self._began - 1.0:
-                yield f"I3: {revision} gets its first {weight} ppm and was not warmed"
+        warmed = self._world.triton.passed_at.get(revision, -inf) >= self._began - 1.0
+        if self._granted.get(revision, 0) <= ARMED and not warmed:
+            yield f"I3: {revision} gets its first {weight} ppm and was not warmed"
         if self._world.edited_lately() or self._is_let(status, trial):
             return
         wish = parse_modeldeployment(self._world.wish())

@@ -54,6 +54,7 @@ class Wish:
     preview: bool = False
     then: str = "Canary"
     decide: str = "Guards"
+    pool: str = "cpu"
 
     def manifest(self) -> Manifest:
         """As the API server would take it: what contradicts is decided for the strategy."""
@@ -72,15 +73,21 @@ class Wish:
             replicas=self.replicas,
             steps=STEPS[self.steps],
             guards=guards,
-            grpc=self.grpc and not service,
+            grpc=self.grpc and not service and not self._copies(),
             service=service,
             model=RENAMED if self.renamed else None,
             max_surge=surge,
+            pool=self.pool,
             paused=self.paused,
             bake=self.bake,
             strategy=self.strategy,
             **self._blocks(service),
         )
+
+    def _copies(self) -> bool:
+        """Whether requests are copied: the errors of gRPC cannot be judged by copies, which is refused."""
+        before_the_switch = self.strategy == "BlueGreen" or (self.strategy == "Shadow" and self.then == "BlueGreen")
+        return self.strategy == "Shadow" or (before_the_switch and self.trial == "Mirror")
 
     def _blocks(self, service: bool) -> dict[str, Any]:
         blue_green: Manifest = {"approval": self.approval}
@@ -157,6 +164,7 @@ CHANGES: dict[str, tuple[Any, ...]] = {
     "service": (False, True),
     "renamed": (False, True),
     "surge": (None, "0", "1", "50%"),
+    "pool": ("cpu", "nowhere"),
 }
 changes = st.sampled_from(sorted(CHANGES)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(CHANGES[name]))

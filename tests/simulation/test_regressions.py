@@ -1,0 +1,47 @@
+"""Every failure that the state machine found, by name, as the smallest script that showed it."""
+
+from __future__ import annotations
+
+from tests.simulation.actions import Apply, ClockWrong, Damage, GatewayRefuses, Wait, WaitFor
+from tests.simulation.machine import replay
+from tests.simulation.wishes import Wish
+
+
+def test_a_clock_that_goes_back_lets_an_attempt_end() -> None:
+    """The duration of the attempt was negative, which raised at every turn."""
+    replay(
+        [
+            Apply(Wish()),
+            Wait(60),
+            Apply(Wish("2.0.0")),
+            WaitFor("Progressing"),
+            ClockWrong(-7200.0),
+            Apply(Wish("3.0.0")),
+            Wait(10),
+        ]
+    )
+
+
+def test_a_weight_after_pods_without_traffic_waits_until_it_is_programmed() -> None:
+    """The pinned rule was there before the weight, so its answer told nothing of the weight (I9)."""
+    replay([Apply(Wish()), Wait(60), Apply(Wish("2.0.0", steps="pods"))])
+
+
+def test_a_recreate_taken_back_by_another_way_waits_for_pods() -> None:
+    """The route of the new way was not there yet, which was taken for nothing to take back (I1)."""
+    replay([Apply(Wish()), Wait(60), Apply(Wish("4.0.0", "Recreate", service=True)), Wait(33), Apply(Wish())])
+
+
+def test_an_attempt_has_a_number_of_its_own_when_the_last_one_was_cut_from_the_status() -> None:
+    replay([Apply(Wish()), Wait(33), Damage("rollout gone")])
+
+
+def test_a_first_route_that_is_refused_and_given_up_has_no_users() -> None:
+    replay(
+        [
+            GatewayRefuses(True),
+            Apply(Wish()),
+            Wait(10),
+            Apply(Wish("2.0.0", "BlueGreen", service=True)),
+        ]
+    )
