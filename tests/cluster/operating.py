@@ -34,12 +34,13 @@ class OperatorProcess:
             "gateways": [
                 {"namespace": place.gateway_namespace, "name": place.gateway_name, "address": place.gateway_here}
             ],
-            # Short, so that a killed process's lease runs out while a step still lasts.
+            # Short, so that a killed process's lease runs out soon; long enough for an API server on a busy machine,
+            # whose silence of 4 s made the operator give up its work, as it must.
             "lease": {
                 "name": "modelrollout-test",
                 "namespace": namespace,
-                "duration": "6s",
-                "renewDeadline": "4s",
+                "duration": "12s",
+                "renewDeadline": "9s",
                 "retryPeriod": "1s",
             },
             "metricsPort": self.metrics_port,
