@@ -57,6 +57,22 @@ async def test_going_back_to_the_stable_spec_aborts_in_one_write(staging: Stagin
         assert not lost(recording)
 
 
+async def test_another_strategy_in_the_middle_of_a_canary_starts_anew_by_it(staging: Staging) -> None:
+    async with staging() as stage:
+        first = await stage.apply(V1)
+        await stage.until_serves(first)
+        async with stage.traffic() as recording:
+            second = await stage.apply(V2, rollout=rollout(50, hold="60s"))
+            await stage.until_weight(second, 50)
+            plan = {**rollout(), "strategy": "BlueGreen"}
+            del plan["canary"]
+            assert await stage.apply(V2, rollout=plan) == second
+            await stage.until_serves(second)
+        assert stage.weights_of(second)[-3:] == [50.0, 0.0, 100.0], "home first, then one switch"
+        assert stage.chronicle.status["rollout"]["strategy"] == "BlueGreen"
+        assert not lost(recording)
+
+
 async def test_an_operator_killed_in_the_middle_of_a_step_goes_on_where_it_was(staging: Staging) -> None:
     async with staging() as stage:
         assert stage.operator is not None
