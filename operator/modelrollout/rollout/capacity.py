@@ -89,9 +89,14 @@ def _exchange(situation: Situation, weight: int, wanted: int) -> tuple[int, int]
     """Pods of the one that shrinks (it still has ``weight``) and of the one that grows to ``wanted``."""
     whole = situation.replicas
     room = whole + _surge(situation)
-    floor = max(1, situation.capacity_for(weight) - _missing(situation)) if weight else 0
-    grown = max(1, min(wanted, room - floor))
-    return max(floor, min(whole, room - grown)), grown
+    kept = floor(situation, weight)
+    grown = max(1, min(wanted, room - kept))
+    return max(kept, min(whole, room - grown)), grown
+
+
+def floor(situation: Situation, weight: int) -> int:
+    """The fewest pods that carry ``weight`` parts per million."""
+    return max(1, situation.capacity_for(weight) - _missing(situation)) if weight else 0
 
 
 def carried(situation: Situation, revision: str, target: int, kept: int) -> int:

@@ -21,8 +21,9 @@ from modelrollout.api.status import (
     RolloutStatus,
     TrafficStatus,
 )
+from modelrollout.rollout import capacity
 from modelrollout.rollout.conditions import conditions
-from modelrollout.rollout.draft import Draft, arm_statuses, guard_statuses
+from modelrollout.rollout.draft import Draft, arm_statuses, guard_statuses, shares_in
 from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
 from modelrollout.rollout.situation import ACTIVE, Situation
 from modelrollout.rollout.weights import percent
@@ -52,7 +53,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
     return Plan(
         status=status,
         create_revision=state.create_revision,
-        workloads=tuple(WorkloadPlan(name, pods) for name, pods in state.fleets.items()),
+        workloads=tuple(WorkloadPlan(name, _size(situation, state, name)) for name in state.fleets),
         retire=_retire(situation, state.fleets),
         prune=_prune(situation, state),
         route=state.route,
@@ -63,6 +64,17 @@ def complete(situation: Situation, state: Draft) -> Plan:
         probe=state.probe,
         requeue_after=_requeue(situation.now, (*state.wakes, None if situation.silence else situation.heard_by)),
     )
+
+
+def _size(situation: Situation, state: Draft, revision: str) -> int:
+    """Pods of ``revision``: never less than it has where the route of this very decision needs them.
+
+    Sizes follow the routes as they are; somebody may have edited those, and they are put right in the same turn.
+    """
+    pods, now = state.fleets[revision], situation.observed.workload(revision).desired or 0
+    if state.route is None or pods >= now or not situation.replicas or not capacity.limited(situation):
+        return pods
+    return max(pods, min(now, capacity.floor(situation, shares_in(state.route).get(revision, 0))))
 
 
 def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:

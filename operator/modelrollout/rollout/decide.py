@@ -68,16 +68,26 @@ def _mended(situation: Situation) -> Situation:
 
 def _recovered(situation: Situation) -> Situation:
     """A status that was lost is read off the routes: what has the weight is what serves."""
-    backends = situation.observed.route.backends
+    backends, status = situation.observed.route.backends, situation.status
     if backends is None:
-        return situation
+        return _unknown(situation)
     if situation.stable is not None:
         return _corrected(situation, backends)
-    if situation.status.phase is not Phase.PENDING:
+    serving = max(backends, key=lambda backend: backend.weight).revision
+    lost = serving in situation.observed.records and situation.observed.workload(serving).ready > 0
+    if status.phase is Phase.PENDING or (lost and status.phase in (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID)):
+        revisions = status.revisions.model_copy(update={"stable": serving})
+        return replace(situation, status=status.model_copy(update={"revisions": revisions, "phase": Phase.IDLE}))
+    return situation
+
+
+def _unknown(situation: Situation) -> Situation:
+    """Without routes a stable revision that there never was serves nobody, and shall not be sent users."""
+    observed, stable = situation.observed, situation.stable
+    if stable is None or stable in observed.records or observed.workload(stable).desired is not None:
         return situation
-    serving = max(backends, key=lambda backend: backend.weight)
-    revisions = situation.status.revisions.model_copy(update={"stable": serving.revision})
-    return replace(situation, status=situation.status.model_copy(update={"revisions": revisions, "phase": Phase.IDLE}))
+    revisions = situation.status.revisions.model_copy(update={"stable": None})
+    return replace(situation, status=situation.status.model_copy(update={"revisions": revisions}))
 
 
 def _corrected(situation: Situation, backends: tuple[Backend, Backend]) -> Situation:
