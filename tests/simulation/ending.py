@@ -8,7 +8,7 @@ from modelrollout.api.modeldeployment import parse_modeldeployment, revision_nam
 from modelrollout.api.status import Outcome, Phase
 from modelrollout.rollout.plan import WHOLE
 from tests.builders import NAME
-from tests.simulation.actions import act, Command
+from tests.simulation.actions import Command, act
 from tests.simulation.faults import NONE
 from tests.simulation.gateway import ROUTES
 from tests.simulation.simulation import End, Simulation

@@ -23,9 +23,11 @@ I9  No request is lost by moving traffic: no backend goes from nothing to users,
 I10 A revision keeps its slot as long as it has weight.
 I11 Nothing happens twice: an attempt has one number and one end, a command acts once; only a revision whose last own
     end was a promotion goes by the fast track.
+I12 No more than 150 turns in 30 seconds (checked by ``Simulation.check``): nothing spins.
 
 After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
-next attempt began. What a person's edit of a route loses, and the write that takes it back, are not judged (I9, I10).
+next attempt began beside a stable revision. What a person's edit of a route loses, and the write that takes it back,
+are not judged (I9, I10).
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ QUIET = 900.0
 WAITING = 60.0
 LONGEST = 8 * 3600.0
 LATELY = 1.0
+HASTE_SPAN, HASTE_TURNS = 30.0, 150
 RENAMED = "digits-again"
 TOTALS: Counter[str] = Counter()
 """What all runs of this session did together."""
@@ -96,6 +97,7 @@ class Simulation:
         """Kinds of route that somebody edited by hand since the operator last wrote them."""
         self._wishes: list[tuple[float, ModelDeployment]] = []
         self._last: Manifest = {}
+        self._counted = (0.0, 0)
         self._read: tuple[Any, ModelDeploymentStatus] | None = None
         self._crashing: asyncio.Task[None] | None = None
         self._handler = _Errors(self.invariants.violations)
@@ -220,10 +222,21 @@ class Simulation:
         return self.end()
 
     def check(self) -> None:
+        self._look_for_haste()
         lost = () if self.invariants.trial.distrusted else self.gateway.lost
         broken = [*self.invariants.violations, *(f"I9: {each}" for each in lost)]
         assert not broken, "\n".join([*broken[:6], self.describe()])
         self.gateway.lost.clear()
+
+    def _look_for_haste(self) -> None:
+        """I12: turns without end and without a reason would eat a processor."""
+        moment, turns = self._counted
+        passed, made = asyncio.get_running_loop().time() - moment, self.process.turns - turns
+        if passed >= HASTE_SPAN or made < 0:
+            self._counted = (asyncio.get_running_loop().time(), self.process.turns)
+            allowed = HASTE_TURNS * max(passed / HASTE_SPAN, 1)
+            if made > allowed:
+                self.invariants.violations.append(f"I12: {made} turns in {passed:.0f} s")
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.actions import Apply, ClockWrong, Damage, GatewayRefuses, Wait, WaitFor
+from tests.simulation.actions import Apply, ClockWrong, Damage, GatewayRefuses, Reweigh, Wait, WaitFor
 from tests.simulation.machine import replay
 from tests.simulation.wishes import Wish
 
@@ -45,3 +45,17 @@ def test_a_first_route_that_is_refused_and_given_up_has_no_users() -> None:
             Apply(Wish("2.0.0", "BlueGreen", service=True)),
         ]
     )
+
+
+def test_a_stable_revision_that_somebody_removed_from_the_status_is_read_off_the_routes() -> None:
+    """The next version became a first deployment beside live users."""
+    replay([Apply(Wish()), Wait(20), Damage("stable gone"), Apply(Wish("2.0.0")), Wait(0.07), Reweigh((0, 1_000_000))])
+
+
+def test_a_stable_revision_that_there_never_was_gets_no_users() -> None:
+    replay([Apply(Wish()), Damage("stable nobody")])
+
+
+def test_weights_edited_by_hand_take_no_pod_from_who_gets_them_back() -> None:
+    """The fleets of a canary without room followed the edited weights, in the turn that put them right (I2)."""
+    replay([Apply(Wish()), Wait(8.4), Apply(Wish("2.0.0", surge="50%")), Wait(10), Reweigh((3, 5))])

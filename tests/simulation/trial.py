@@ -77,7 +77,7 @@ class Trial:
         if rollout.attempt != self._attempt:
             if rollout.attempt < self._attempt and not self.distrusted:
                 yield f"I11: attempt {rollout.attempt} after attempt {self._attempt}"
-            yield from self._begins(rollout)
+            yield from self._begins(rollout, status.revisions.stable is not None)
         stage = (rollout.attempt, rollout.step, rollout.step_started_at, status.phase)
         if stage[:3] != self._stage[:3]:
             self._stage_since = now()
@@ -90,12 +90,12 @@ class Trial:
             yield f"I11: attempt {newest.attempt} ended twice"
         self._newest = newest
 
-    def _begins(self, rollout: RolloutStatus) -> Iterator[str]:
+    def _begins(self, rollout: RolloutStatus, beside: bool) -> Iterator[str]:
         if rollout.fast_track and not self.distrusted and not self.good.get(rollout.revision):
             yield f"I11: {rollout.revision} goes by the fast track and was not promoted last"
         self._attempt, self._began = rollout.attempt, now()
         self._granted.pop(rollout.revision, None)
-        if rollout.outcome is None:
+        if rollout.outcome is None and (beside or rollout.attempt == 1):
             self.distrusted = False
 
     def _ends(self, rollout: RolloutStatus) -> Iterator[str]:
