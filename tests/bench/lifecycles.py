@@ -30,6 +30,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 """What is counted: promoted, and the next version taken back in the bake."""
 
+MOVERS = tuple(f"life-{number}" for number in range(len(STRATEGIES)))
+"""The names of the ModelDeployments, and of the Services that move the traffic of those without a gateway."""
+
 
 def run(result: Result, quick: bool) -> None:
     """Measure."""
@@ -43,7 +46,7 @@ async def _measure(result: Result, quick: bool) -> None:
             with stage.operator({"default": prometheus.url}):
                 names = list(STRATEGIES)[:2] if quick else list(STRATEGIES)
                 for number, what in enumerate(names):
-                    await _lifecycle(result, stage, prometheus, f"life-{number}", what)
+                    await _lifecycle(result, stage, prometheus, MOVERS[number], what)
                 await _returning(result, stage)
 
 
@@ -132,6 +135,7 @@ async def _count(result: Result, stage: Stage, what: str, limit: int, routes: in
     print(f"  {what}: {by_kind(writes(found))}", flush=True)
     result.at_most(f"{what}: writes, events and children included", len(writes(found)), "writes", limit)
     if routes is not None:
-        written = len(writes(found, "httproutes")) or len(writes(found, "services"))
+        moving = [each for each in writes(found, "services") if each.name in MOVERS]
+        written = len(writes(found, "httproutes")) + len(moving)
         result.at_most(f"{what}: route writes", written, "writes", routes)
     result.at_most(f"{what}: GET and LIST", len(reads(found)), "requests", 0)
