@@ -109,12 +109,18 @@ def _watching(situation: Situation, judgement: Judgement, warm: bool) -> Draft:
         evaluate=evaluation_request(situation),
         breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
         provider_down=judgement.provider_down,
-        wakes=() if warm else situation.settling(revision),
+        wakes=(*(() if warm else situation.settling(revision)), *_patience(situation)),
     )
 
 
 def _due(situation: Situation) -> datetime:
     started = situation.attempt.step_started_at or situation.now
+def _patience(situation: Situation) -> tuple[datetime, ...]:
+    """When pods that were lost are waited for no longer."""
+    due = holding.patience(situation)
+    return () if situation.subject.ready or situation.now >= due else (due,)
+
+
     bake = situation.observed.settle if situation.attempt.skip else max(situation.spec.bake, situation.observed.settle)
     return started + bake
 

@@ -11,7 +11,7 @@ from modelrollout.rollout.attempts import start
 from modelrollout.rollout.draft import Draft, event
 from modelrollout.rollout.holding import APPROVAL_STEP
 from modelrollout.rollout.plan import EventPlan
-from modelrollout.rollout.rollback import ABORT_COMMANDED, ROLLBACK_COMMANDED, end, roll_back
+from modelrollout.rollout.rollback import ABORT_COMMANDED, OUTCOMES, ROLLBACK_COMMANDED, end, roll_back
 from modelrollout.rollout.situation import ACTIVE, Situation
 from modelrollout.rollout.verifying import QUERY_INVALID
 
@@ -145,7 +145,7 @@ def _take_back(situation: Situation, reason: str, message: str) -> _Done:
     route = situation.observed.route
     met = route.weight_of(situation.attempt.revision) or route.mirror or route.split
     if not situation.baking and not met:
-        return _accepted(situation, message, end(situation, Outcome.ABORTED, reason, message))
+        return _accepted(situation, message, end(situation, OUTCOMES[reason], reason, message))
     return _accepted(situation, message, roll_back(situation, reason, message, kind=EventReason.ROLLOUT_ABORTED))
 
 

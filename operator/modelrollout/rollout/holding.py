@@ -41,13 +41,18 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     return again(situation, EventReason.CANDIDATE_UNAVAILABLE, back, setback=True)
 
 
+def patience(situation: Situation) -> datetime:
+    """Until when the pods of the attempt are waited for that get no nearer to ready."""
+    moments = [moment for moment in (situation.attempt.step_started_at, situation.subject.progressed_at) if moment]
+    return max(moments, default=situation.now) + situation.spec.progress_deadline
+
+
 def _given_up(situation: Situation) -> Draft | None:
     """In the bake the last good revision may have no pods by intent: it is waited for no longer than for any pods."""
     if not situation.baking or situation.observed.workload(situation.home).desired:
         return None
     attempt = situation.attempt
-    moments = [moment for moment in (attempt.step_started_at, situation.subject.progressed_at) if moment]
-    if situation.now < max(moments, default=situation.now) + situation.spec.progress_deadline:
+    if situation.now < patience(situation):
         return None
     waited = in_words(situation.spec.progress_deadline)
     message = f"{attempt.revision} has had no ready pods for {waited}"

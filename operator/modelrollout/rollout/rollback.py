@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from modelrollout.api.modelrevision import ModelRevisionStatus
 from modelrollout.api.reasons import EventReason
@@ -30,7 +31,7 @@ SPEC_INVALID = "SpecInvalid"
 SCALED_TO_ZERO = "ScaledToZero"
 SHADOW_OVER = "ShadowOver"
 ROLLBACK_COMMANDED = "RollbackCommanded"
-_OUTCOMES = {
+OUTCOMES: dict[str, Outcome] = {
     SCALED_TO_ZERO: Outcome.SUPERSEDED,
     SHADOW_OVER: Outcome.CONCLUDED,
     SUPERSEDED: Outcome.SUPERSEDED,
@@ -77,7 +78,7 @@ def returning(situation: Situation) -> Draft:
 def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
     revision, home = situation.attempt.revision, situation.stable
     if home is None:
-        return end(situation, _OUTCOMES.get(situation.attempt.reason, Outcome.ROLLED_BACK))
+        return end(situation, OUTCOMES.get(situation.attempt.reason, Outcome.ROLLED_BACK))
     attempt = situation.attempt
     state = replace(
         draft(situation, Phase.ROLLING_BACK, f"taking {revision} back: {attempt.message}"),
@@ -93,7 +94,7 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
         blocked = None if route.token else _unready(situation, state, home, revision)
         if blocked is not None:
             return blocked
-        finished = end(situation, _OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
+        finished = end(situation, OUTCOMES.get(attempt.reason, Outcome.ROLLED_BACK))
         return replace(finished, events=(*events, *finished.events)) if _off(situation) else replace(state, route=final)
     if not users and route.split is None and not situation.written(back):
         # Nobody was led to it but by its own header, or to copies: there is nothing to settle.
@@ -104,7 +105,8 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
             return blocked
     if not situation.confirmed(back):
         back = _as_far_as_pods_carry(situation, home, back)
-        lighter = replace(state, route=back, shares=shares_in(back))
+        due = _patience(situation, home)
+        lighter = replace(state, route=back, shares=shares_in(back), wakes=(due,) if situation.now < due else ())
         return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0, "ramp": 0.0}))
     if situation.now < situation.settled_at:
         return replace(state, route=back, shares=shares_in(back), wakes=(situation.settled_at,))
@@ -120,9 +122,15 @@ def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> R
     moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
     deadline = max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
     # A pod that never gets ready shall not keep users on what was found bad.
-    if reached >= FULL or situation.now >= deadline:
+    if reached >= FULL or situation.now >= _patience(situation, home):
         return back
     return situation.layout(home, revision, min(weight, WHOLE - reached))
+def _patience(situation: Situation, home: str) -> datetime:
+    """Until when pods of ``home`` are waited for that get no nearer to ready."""
+    moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
+    return max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
+
+
 
 
 def _off(situation: Situation) -> bool:

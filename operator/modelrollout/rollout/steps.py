@@ -84,14 +84,23 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
         ready, wanted = situation.subject.ready, situation.capacity_for(target)
         making = f"making room: {ready} of {wanted} pods of {situation.attempt.revision} are ready"
         return _waiting_for_pods(situation, state, f"{_message(situation)}; {making}" if situation.stage else making)
-    goal = situation.trial(stage or situation.stage, reached)
+    # A write that is out already is told before the next one: its users are guarded by what the status says.
+    live = situation.observed.route.weight_of(situation.attempt.revision)
+    goal = situation.trial(stage, live if max(situation.in_force, ARMED) < live < reached else reached)
     moving = approach(situation, state, goal, slow=slow)
     if moving is not None:
         return moving
     ramped = situation.attempt.model_copy(
-        update={"ramp": percent(reached), "traffic_started_at": situation.attempt.traffic_started_at or situation.now}
+        update={
+            "ramp": percent(_weight(goal, situation.attempt.revision)),
+            "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
+        }
     )
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
+
+
+def _weight(route: RoutePlan, revision: str) -> int:
+    return max(slot.weight for slot in route.slots if slot.revision == revision)
 
 
 def _fleets(situation: Situation, target: int, stage: Stage | None) -> dict[str, int]:

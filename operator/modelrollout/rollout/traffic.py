@@ -22,7 +22,7 @@ def approach(situation: Situation, state: Draft, goal: RoutePlan, *, slow: bool,
         return waiting_for_gateway(situation, replace(state, route=goal), revision, slow)
     weight = max(slot.weight for slot in goal.slots if slot.revision == revision)
     if weight > ARMED >= situation.observed.route.weight_of(revision):
-        armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation, goal))
+        armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation))
         if not (enough and situation.confirmed(armed) and situation.seen(revision)):
             return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
         if situation.stage is not None and situation.now < situation.settled_at:
@@ -39,12 +39,12 @@ def softly(situation: Situation, state: Draft) -> Draft:
     live = situation.observed.route.weight_of(revision)
     if live < ARMED or (live == ARMED and situation.observed.route.accepted and situation.now >= situation.settled_at):
         return state
-    armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation, goal))
+    armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation))
     wakes = (situation.settled_at,) if situation.now < situation.settled_at else ()
     return replace(state, route=armed, wakes=(*state.wakes, *wakes))
 
 
-def _kept_split(situation: Situation, goal: RoutePlan) -> str | None:
+def _kept_split(situation: Situation) -> str | None:
     """Clients that have their arm already keep it while its weight is on its way."""
     return goal.split if situation.observed.route.split == goal.split else None
 

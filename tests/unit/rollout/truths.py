@@ -93,7 +93,8 @@ def _risen(
         yield f"{name} rises to {weight} with {seen.workload(name).ready} ready pods of {wish.spec.replicas}"
     let_go = attempt.approved or attempt.full or not wish.spec.rollout.guards
     first = seen.route.weight_of(name) <= ARMED and status.phase in (Phase.VERIFYING, Phase.ARMING)
-    if verdict in SILENT and not let_go and not (first and verdict is Verdict.NO_DATA):
+    told = seen.evaluation is None or any(each.verdict in SILENT for each in seen.evaluation.results)
+    if verdict in SILENT and told and not let_go and not (first and verdict is Verdict.NO_DATA):
         known = [guard for guard in wish.spec.rollout.guards if guard.on_breach is not OnBreach.WARN]
         if known and all(guard.from_step is None and guard.to_step is None for guard in known) and _judged(status):
             yield f"{name} rises to {weight} although the guards say {verdict}"

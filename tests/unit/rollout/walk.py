@@ -94,6 +94,12 @@ class Walk:
         self.bad.add(revision)
         return self
 
+    def says(self, verdict: Verdict, requests: float = 1000.0) -> Self:
+        """What every guard says from now on, by how many requests of each arm."""
+        self.verdict, self.requests = verdict, requests
+        self.observed = replace(self.observed, evaluation=None)
+        return self
+
     # -- time -------------------------------------------------------------------------------------------------
 
     def rest(self) -> Self:
@@ -145,7 +151,7 @@ class Walk:
         for revision in plan.retire:
             self._scale(revision, 0)
         self._pods()
-        if plan.gate:
+        if plan.gate and plan.gate not in self.observed.gates:
             self.observed = replace(self.observed, gates={plan.gate: Gate(plan.gate, GateState.PASSED, "", self.now)})
         if plan.probe is not None:
             probe = Probe(plan.probe.token, plan.probe.revisions)
