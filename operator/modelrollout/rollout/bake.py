@@ -113,14 +113,14 @@ def _watching(situation: Situation, judgement: Judgement, warm: bool) -> Draft:
     )
 
 
-def _due(situation: Situation) -> datetime:
-    started = situation.attempt.step_started_at or situation.now
 def _patience(situation: Situation) -> tuple[datetime, ...]:
     """When pods that were lost are waited for no longer."""
     due = holding.patience(situation)
     return () if situation.subject.ready or situation.now >= due else (due,)
 
 
+def _due(situation: Situation) -> datetime:
+    started = situation.attempt.step_started_at or situation.now
     bake = situation.observed.settle if situation.attempt.skip else max(situation.spec.bake, situation.observed.settle)
     return started + bake
 
