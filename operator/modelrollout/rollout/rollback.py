@@ -119,18 +119,16 @@ def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> R
     if not capacity.limited(situation) or weight <= ARMED or not situation.subject.ready:
         return back
     reached = capacity.carried(situation, home, FULL, situation.replicas)
-    moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
-    deadline = max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
     # A pod that never gets ready shall not keep users on what was found bad.
     if reached >= FULL or situation.now >= _patience(situation, home):
         return back
     return situation.layout(home, revision, min(weight, WHOLE - reached))
+
+
 def _patience(situation: Situation, home: str) -> datetime:
     """Until when pods of ``home`` are waited for that get no nearer to ready."""
     moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
     return max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
-
-
 
 
 def _off(situation: Situation) -> bool:

@@ -91,10 +91,7 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     if moving is not None:
         return moving
     ramped = situation.attempt.model_copy(
-        update={
-            "ramp": percent(_weight(goal, situation.attempt.revision)),
-            "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
-        }
+        update={"ramp": percent(_weight(goal, situation.attempt.revision)), "traffic_started_at": situation.attempt.traffic_started_at or situation.now}
     )
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
 

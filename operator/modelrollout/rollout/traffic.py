@@ -46,7 +46,7 @@ def softly(situation: Situation, state: Draft) -> Draft:
 
 def _kept_split(situation: Situation) -> str | None:
     """Clients that have their arm already keep it while its weight is on its way."""
-    return goal.split if situation.observed.route.split == goal.split else None
+    return situation.observed.route.split
 
 
 def waiting_for_gateway(situation: Situation, state: Draft, revision: str, slow: bool) -> Draft:
