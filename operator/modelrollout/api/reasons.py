@@ -115,26 +115,10 @@ class EventReason(StrEnum):
         "A new attempt began: pods of the candidate are being made. It has no traffic yet.",
         "Nothing.",
     )
-    GATES_FAILED = (
-        "GatesFailed",
-        "A gate did not pass: the candidate could not answer real inferences. It never had traffic.",
-        "Read the message, then the log of the candidate's pods.",
-    )
     STEP_HELD = (
         "StepHeld",
         "A step is held longer than asked because a guard has no data or Prometheus does not answer.",
         "See conditions GuardsPassing and MetricsReachable.",
-    )
-    GUARD_BREACHED = (
-        "GuardBreached",
-        (
-            "A guard was outside its bounds often enough. The message has query or SLI, value, threshold, "
-            "samples and time."
-        ),
-        (
-            "Depends on its onBreach: after Rollback look at why the model is worse; after Pause decide; "
-            "Warn only tells."
-        ),
     )
     PROMOTED = (
         "Promoted",
@@ -168,21 +152,16 @@ class EventReason(StrEnum):
     )
     AWAITING_APPROVAL = (
         "AwaitingApproval",
-        "The rollout waits for a person: a guard asked for a pause, or had no data for noDataDeadline.",
-        "Look at status.rollout.guards, then command promote or abort.",
+        (
+            "The rollout waits for a person: a step asks for it, a guard asked for a pause, or had no data for "
+            "noDataDeadline."
+        ),
+        "Look at status.message and status.rollout.guards, then command promote or abort.",
     )
     CANDIDATE_UNAVAILABLE = (
         "CandidateUnavailable",
         "The candidate lost its ready pods while it had traffic; its weight was taken away.",
         "Look at the candidate's pods: crashes, evictions, out of memory.",
-    )
-    PROGRESS_DEADLINE_EXCEEDED = (
-        "ProgressDeadlineExceeded",
-        "The candidate's pods got no nearer to ready for progressDeadline. The attempt ended.",
-        (
-            "The message names what stops them: an image, a volume, a download, no room on the pool, or the "
-            "model itself."
-        ),
     )
     SPEC_INVALID = (
         "SpecInvalid",
@@ -218,4 +197,82 @@ class EventReason(StrEnum):
         "CommandRefused",
         "A command given by annotation makes no sense now or is not known.",
         "Read the message; give the command again with a new nonce when it applies.",
+    )
+
+
+class AttemptReason(StrEnum):
+    """Reasons of an attempt: why it ended, or what it waits for."""
+
+    meaning: str
+    action: str
+
+    def __new__(cls, value: str, meaning: str, action: str = "Nothing.") -> Self:
+        """A member is its word; the texts are attributes of it."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        member.action = action
+        return member
+
+    PROMOTED = "Promoted", "Every step and the bake passed."
+    FIRST_DEPLOYMENT = "FirstDeployment", "Nothing served before: the revision got all traffic after its gates."
+    GUARD_BREACHED = (
+        "GuardBreached",
+        (
+            "A guard with onBreach Rollback was outside its bounds often enough. The message has value, threshold "
+            "and samples."
+        ),
+        "Look at why the model is worse; `kubectl modelrollout explain` has the query.",
+    )
+    GATES_FAILED = (
+        "GatesFailed",
+        "A gate did not pass: the candidate could not answer real inferences. It never had traffic.",
+        "Read the message, then the log of the candidate's pods.",
+    )
+    PROGRESS_DEADLINE_EXCEEDED = (
+        "ProgressDeadlineExceeded",
+        "The candidate's pods got no nearer to ready for progressDeadline.",
+        "The message names what stops them: an image, a volume, a download, no room on the pool, or the model itself.",
+    )
+    CANDIDATE_UNAVAILABLE = (
+        "CandidateUnavailable",
+        "The candidate lost all its ready pods too often, or in the bake.",
+        "Look at its pods: crashes, evictions, out of memory.",
+    )
+    INTERRUPTED = (
+        "Interrupted",
+        (
+            "Traffic that the attempt had was taken off without a stored reason: a rollback was cut off, or somebody "
+            "edited a route."
+        ),
+        "If nobody edited the routes, command retry.",
+    )
+    GUARD_QUERY_INVALID = "GuardQueryInvalid", "The query of a guard can never be judged.", "Correct the query."
+    SPEC_INVALID = (
+        "SpecInvalid",
+        "The spec became unusable during the attempt.",
+        "Correct the field that the message names.",
+    )
+    SUPERSEDED = "Superseded", "Another revision was asked for during the attempt."
+    ABORTED = "Aborted", "The spec went back to the revision that serves."
+    SCALED_TO_ZERO = "ScaledToZero", "replicas became 0 during the attempt; it begins anew when there are pods again."
+    SHADOW_OVER = "ShadowOver", "A shadow with then: End is over.", "Read its guards; apply another strategy, or retry."
+    ABORT_COMMANDED = "AbortCommanded", "The command abort was given.", "Command retry for another attempt."
+    ROLLBACK_COMMANDED = "RollbackCommanded", "The command rollback was given.", "Command retry to go back again."
+    APPROVED = "Approved", "A person let the attempt go on."
+    APPROVAL_STEP = "ApprovalStep", "The step waits for a person.", "Command promote or abort."
+    GUARD_PAUSED = (
+        "GuardPaused",
+        "A guard with onBreach Pause is outside its bounds: a person is waited for.",
+        "Look at status.rollout.guards, then command promote or abort.",
+    )
+    NO_DATA = (
+        "NoData",
+        "Guards had no data for noDataDeadline: a person is waited for.",
+        "Find out why the series are missing, then command promote or abort.",
+    )
+    STEPS_LOWERED = (
+        "StepsLowered",
+        "The steps were edited to less than users have already: a person is waited for.",
+        "Command promote to go on to all traffic, or abort.",
     )

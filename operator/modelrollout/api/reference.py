@@ -8,7 +8,7 @@ from typing import Any
 
 from modelrollout.api.base import GROUP, VERSION
 from modelrollout.api.crd import RESOURCES, Resource, schema_of
-from modelrollout.api.reasons import ConditionType, EventReason
+from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.rules import VALIDATIONS
 from modelrollout.api.structural import Schema
 
@@ -36,6 +36,9 @@ def api_reference() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+REASONS_ARE = "In `status.rollout.reason`, `status.history[].reason` and `status.attempts[].reason` of a ModelRevision."
+
+
 def conditions_and_events() -> str:
     """The stable words, what each means and what it asks of a person."""
     introduction = (
@@ -54,6 +57,16 @@ def conditions_and_events() -> str:
         ]
     lines += ["## Events", "", "| reason | what it says | what to do |", "|---|---|---|"]
     lines += [f"| `{reason}` | {_cell(reason.meaning)} | {_cell(reason.action)} |" for reason in EventReason]
+    lines += [
+        "",
+        "## Reasons of an attempt",
+        "",
+        REASONS_ARE,
+        "",
+        "| reason | what it says | what to do |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{reason}` | {_cell(reason.meaning)} | {_cell(reason.action)} |" for reason in AttemptReason]
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import Phase, RolloutStatus
 from modelrollout.rollout import capacity
 from modelrollout.rollout.draft import Draft, draft, evaluation_request, event, shares_in
@@ -108,7 +108,7 @@ def prepare(situation: Situation) -> Draft:
     message = f"{attempt.revision} made no progress for {in_words(situation.spec.progress_deadline)}: {trouble}"
     if situation.stable is None:
         return replace(state, message=f"{message}; nothing else can serve, still waiting", stuck=message)
-    return roll_back(situation, EventReason.PROGRESS_DEADLINE_EXCEEDED, message)
+    return roll_back(situation, AttemptReason.PROGRESS_DEADLINE_EXCEEDED, message)
 
 
 def preparing_message(situation: Situation) -> str:
@@ -117,7 +117,9 @@ def preparing_message(situation: Situation) -> str:
     trouble = obstacle(situation)
     if situation.attempt.setbacks and not trouble:
         return f"{revision} lost its ready pods and its traffic; waiting for them to return"
-    gone = "" if situation.course.beside else f" ({situation.stable} was stopped to make room: nobody answers)"
+    old = situation.observed.workload(situation.stable)
+    gone = "was stopped to make room: nobody answers" if not (old.desired or old.present) else "is stopped to make room"
+    gone = "" if situation.course.beside else f" ({situation.stable} {gone})"
     gone = gone if situation.stable else ""
     return f"starting the pods of {revision}{gone}: {trouble}" if trouble else f"starting the pods of {revision}{gone}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase
 from modelrollout.rollout import capacity, holding
 from modelrollout.rollout.draft import (
@@ -22,6 +22,8 @@ from modelrollout.rollout.judgement import Effect, Judgement, judge
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Source
 from modelrollout.rollout.rollback import commanded_away
 from modelrollout.rollout.situation import Situation
+
+PASSED = "every step and the bake passed"
 
 
 def promoted(situation: Situation) -> Draft:
@@ -151,7 +153,7 @@ def _completed(situation: Situation) -> Draft:
     revision, attempt = situation.attempt.revision, situation.attempt
     message = f"{revision} serves all traffic"
     state = draft(situation, Phase.IDLE, message)
-    ended, history, record = closed(situation, state, Outcome.PROMOTED, "Promoted", "every step and the bake passed")
+    ended, history, record = closed(situation, state, Outcome.PROMOTED, AttemptReason.PROMOTED, PASSED)
     if attempt.instead_of:
         record = {**record, **commanded_away(situation, attempt.instead_of)}
     return replace(

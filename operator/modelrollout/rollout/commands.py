@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import CommandRecord, Outcome, Phase
 from modelrollout.rollout.attempts import start
 from modelrollout.rollout.draft import Draft, event
@@ -111,13 +111,13 @@ def _promote(situation: Situation, argument: str) -> _Done:
     if argument:
         if situation.status.phase not in ACTIVE or situation.baking:
             return _refused(situation, "no attempt is on its way to all traffic")
-        waived = _changed(situation, full=True, waiting_since=None, reason="Approved")
+        waived = _changed(situation, full=True, waiting_since=None, reason=AttemptReason.APPROVED)
         return _accepted(waived, f"{revision} goes to all traffic without its remaining steps{_frozen(situation)}")
     if situation.status.phase is not Phase.AWAITING_APPROVAL:
         hint = "; skip-step ends a hold, promote:full all of them" if situation.status.phase in ACTIVE else ""
         return _refused(situation, f"nothing waits for approval{hint}")
     given = "skip" if situation.attempt.reason == APPROVAL_STEP else "approved"
-    approved = _changed(situation, **{given: True}, waiting_since=None, reason="Approved")
+    approved = _changed(situation, **{given: True}, waiting_since=None, reason=AttemptReason.APPROVED)
     return _accepted(approved, f"{revision} goes on by approval{_frozen(situation)}")
 
 

@@ -98,6 +98,8 @@ def _route_accepted(situation: Situation) -> Judged:
     if situation.silence:
         return ConditionType.ROUTE_ACCEPTED, False, "NoAnswer", situation.silence
     if route.backends is not None and route.accepted:
+        if not route.probed:
+            return ConditionType.ROUTE_ACCEPTED, True, "Switched", "the Service selects the revision that serves"
         return ConditionType.ROUTE_ACCEPTED, True, "Accepted", "the gateway accepted and resolved the routes"
     return ConditionType.ROUTE_ACCEPTED, None, "", ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import Phase
 from modelrollout.rollout.attempts import again, in_words
 from modelrollout.rollout.draft import Draft, arm_statuses, event, guard_statuses
@@ -17,10 +17,10 @@ from modelrollout.rollout.situation import Situation
 SETBACK_LIMIT = 2
 """A candidate that lost all its ready pods more often than this is taken back."""
 
-GUARD_PAUSED = "GuardPaused"
-NO_DATA = "NoData"
-STEPS_LOWERED = "StepsLowered"
-APPROVAL_STEP = "ApprovalStep"
+GUARD_PAUSED = AttemptReason.GUARD_PAUSED
+NO_DATA = AttemptReason.NO_DATA
+STEPS_LOWERED = AttemptReason.STEPS_LOWERED
+APPROVAL_STEP = AttemptReason.APPROVAL_STEP
 
 
 def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
@@ -28,7 +28,7 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     attempt = situation.attempt
     if judgement.effect is Effect.ROLLBACK and situation.home is not None:
         message = f"{judgement.message}: {judgement.evidence}"
-        return replace(roll_back(situation, EventReason.GUARD_BREACHED, message), breached=True)
+        return replace(roll_back(situation, AttemptReason.GUARD_BREACHED, message), breached=True)
     if situation.subject.ready or situation.replicas == 0 or situation.home is None:
         return _interrupted(situation)
     if not situation.observed.workload(situation.home).ready:
@@ -36,7 +36,7 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
     message = f"{attempt.revision} lost all its ready pods{trouble}"
     if situation.baking or attempt.setbacks >= SETBACK_LIMIT:
-        return roll_back(situation, EventReason.CANDIDATE_UNAVAILABLE, message)
+        return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
     back = f"{message}; its traffic is back on {situation.stable}"
     return again(situation, EventReason.CANDIDATE_UNAVAILABLE, back, setback=True)
 
@@ -56,7 +56,7 @@ def _given_up(situation: Situation) -> Draft | None:
         return None
     waited = in_words(situation.spec.progress_deadline)
     message = f"{attempt.revision} has had no ready pods for {waited}"
-    return roll_back(situation, EventReason.CANDIDATE_UNAVAILABLE, message)
+    return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
 
 
 def _interrupted(situation: Situation) -> Draft | None:
@@ -71,7 +71,7 @@ def _interrupted(situation: Situation) -> Draft | None:
     if situation.home is None or not given or not situation.observed.route.taken_off(revision, ARMED):
         return None
     message = f"the traffic of {revision} was taken off before, by a rollback whose reason was lost or by somebody else"
-    return roll_back(situation, "Interrupted", message)
+    return roll_back(situation, AttemptReason.INTERRUPTED, message)
 
 
 def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from modelrollout.api.modelrevision import ModelRevisionStatus
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase, RolloutStatus
 from modelrollout.rollout import capacity
 from modelrollout.rollout.draft import (
@@ -24,13 +24,13 @@ from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan, RoutePlan
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.weights import FULL
 
-SUPERSEDED = "Superseded"
-ABORTED = "Aborted"
-ABORT_COMMANDED = "AbortCommanded"
-SPEC_INVALID = "SpecInvalid"
-SCALED_TO_ZERO = "ScaledToZero"
-SHADOW_OVER = "ShadowOver"
-ROLLBACK_COMMANDED = "RollbackCommanded"
+SUPERSEDED = AttemptReason.SUPERSEDED
+ABORTED = AttemptReason.ABORTED
+ABORT_COMMANDED = AttemptReason.ABORT_COMMANDED
+SPEC_INVALID = AttemptReason.SPEC_INVALID
+SCALED_TO_ZERO = AttemptReason.SCALED_TO_ZERO
+SHADOW_OVER = AttemptReason.SHADOW_OVER
+ROLLBACK_COMMANDED = AttemptReason.ROLLBACK_COMMANDED
 OUTCOMES: dict[str, Outcome] = {
     SCALED_TO_ZERO: Outcome.SUPERSEDED,
     SHADOW_OVER: Outcome.CONCLUDED,

@@ -85,7 +85,7 @@ class Situation:
     def first_target(self) -> int:
         """The weight that the candidate's first pods are for."""
         stages = self.course.stages
-        return stages[0].weight if stages else FULL
+        return stages[0].load if stages else FULL
 
     @property
     def paused(self) -> str:

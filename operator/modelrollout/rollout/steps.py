@@ -91,7 +91,10 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     if moving is not None:
         return moving
     ramped = situation.attempt.model_copy(
-        update={"ramp": percent(_weight(goal, situation.attempt.revision)), "traffic_started_at": situation.attempt.traffic_started_at or situation.now}
+        update={
+            "ramp": percent(_weight(goal, situation.attempt.revision)),
+            "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
+        }
     )
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
 
@@ -101,6 +104,7 @@ def _weight(route: RoutePlan, revision: str) -> int:
 
 
 def _fleets(situation: Situation, target: int, stage: Stage | None) -> dict[str, int]:
+    target = max(target, stage.load) if stage else target
     if not situation.course.beside and situation.stable:
         return {situation.stable: 0, situation.attempt.revision: situation.replicas}
     return capacity.fleets(situation, target, stage.replicas if stage else None)
@@ -149,7 +153,7 @@ def _due(situation: Situation) -> datetime:
 
 def _message(situation: Situation) -> str:
     attempt, stage = situation.attempt, situation.stage
-    if stage is None:
+    if stage is None or (0 < stage.weight != situation.in_force and not attempt.ramp):
         return f"{percent(situation.in_force):g} % on {attempt.revision}"
     return stage_message(situation.position, len(situation.course.stages), stage, attempt.revision)
 
@@ -162,7 +166,7 @@ def stage_message(number: int, stages: int, stage: Stage, revision: str) -> str:
 def _watching(situation: Situation, judgement: Judgement) -> Draft:
     """The state of an attempt that keeps its weight: both fleets, guards on, the route re-asserted."""
     stage = situation.stage
-    target = max(situation.in_force, 0 if stage is None else stage.weight)
+    target = max(situation.in_force, 0 if stage is None else stage.load)
     state = replace(
         draft(situation, situation.status.phase, _message(situation)),
         fleets=_fleets(situation, target, stage),
@@ -288,7 +292,7 @@ def _begin(situation: Situation, number: int, stage: Stage) -> Draft:
     route = situation.trial(stage, stage.weight)
     state = replace(
         draft(started, Phase.PROGRESSING, stage_message(number, len(stages), stage, attempt.revision)),
-        fleets=_fleets(started, stage.weight, stage),
+        fleets=_fleets(started, stage.load, stage),
         route=route,
         shares=shares_in(route),
         evaluate=evaluation_request(started),

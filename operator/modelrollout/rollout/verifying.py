@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout import capacity
 from modelrollout.rollout.attempts import in_words, prepare
@@ -18,7 +18,7 @@ from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
 from modelrollout.rollout.steps import advance
 from modelrollout.rollout.traffic import waiting_for_gateway
 
-QUERY_INVALID = "GuardQueryInvalid"
+QUERY_INVALID = AttemptReason.GUARD_QUERY_INVALID
 
 
 def verify(situation: Situation) -> Draft:
@@ -82,7 +82,7 @@ def _gates_pending(situation: Situation, state: Draft) -> Draft:
     message = f"{situation.attempt.revision} did not pass its gates in {waited}: {why}"
     if situation.stable is None:
         return replace(state, message=f"{message}; nothing else can serve, still trying", stuck=message)
-    return roll_back(situation, EventReason.GATES_FAILED, message)
+    return roll_back(situation, AttemptReason.GATES_FAILED, message)
 
 
 def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:
@@ -101,7 +101,7 @@ def _first_deployment(situation: Situation, state: Draft, slow: bool) -> Draft:
     if not (situation.confirmed(whole) and situation.seen(revision)):
         return waiting_for_gateway(situation, replace(state, route=whole), revision, slow)
     message = f"{revision} serves all traffic"
-    ended, history, record = closed(situation, state, Outcome.PROMOTED, "FirstDeployment", message)
+    ended, history, record = closed(situation, state, Outcome.PROMOTED, AttemptReason.FIRST_DEPLOYMENT, message)
     return replace(
         state,
         phase=Phase.IDLE,

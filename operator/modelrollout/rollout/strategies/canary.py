@@ -36,4 +36,6 @@ def stages(rollout: Rollout) -> tuple[Stage, ...]:
 def _words(step: Step) -> str:
     if step.pause is not None:
         return "a pause with"
-    return f"{step.replicas} pods of" if step.weight is None else f"{step.weight:g} % on"
+    if step.weight is None:
+        return "1 pod of" if step.replicas == 1 else f"{step.replicas} pods of"
+    return f"{step.weight:g} % on"

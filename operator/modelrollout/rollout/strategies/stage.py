@@ -41,6 +41,11 @@ class Stage:
     preview: bool = False
 
     @property
+    def load(self) -> int:
+        """Parts per million of the users' requests that the candidate's pods have to carry, copies too."""
+        return max(self.weight, self.mirror)
+
+    @property
     def guarded(self) -> bool:
         """Whether the candidate has requests by which guards can judge it."""
         return self.weight > 0 or self.source is not Source.WEIGHTED
