@@ -30,7 +30,8 @@ from modelrollout.adapters.apierrors import Call, Failure, convert, one_line
 from modelrollout.adapters.clock import SystemClock
 from modelrollout.ports import ConflictError, DeniedError, Manifest, PortError, TransientError
 
-FIELD_MANAGER = "kubectl-modelrollout"
+# Not kubectl...: Flux takes back what managers of that name wrote, and the command would be gone before it is read.
+FIELD_MANAGER = "modelrollout-command"
 MERGE_PATCH = "application/merge-patch+json"
 PAGE = 500
 CONNECT_SECONDS = 5.0

@@ -162,7 +162,7 @@ def test_a_merge_patch_is_one(client: UserClient, server: Server) -> None:
     client.merge_patch("ModelDeployment", "demo", "digits", {"metadata": {"annotations": {"a": "b"}}})
     _, _, query, headers, body = server.asked[0]
     assert {key.lower(): value for key, value in headers.items()}["content-type"] == "application/merge-patch+json"
-    assert query["fieldManager"] == ["kubectl-modelrollout"]
+    assert query["fieldManager"] == ["modelrollout-command"]
     assert json.loads(body) == {"metadata": {"annotations": {"a": "b"}}}
 
 
