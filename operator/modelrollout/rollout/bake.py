@@ -79,6 +79,7 @@ def _message(situation: Situation) -> str:
 
 def bake(situation: Situation) -> Draft:
     """One look at the bake: back at full speed on a breach, done when its time is over and the guards pass."""
+    situation = _awake(situation)
     judgement = judge(situation)
     urgent = holding.urgent(situation, judgement)
     if urgent is not None:
@@ -118,7 +119,17 @@ def _watching(situation: Situation, judgement: Judgement, warm: bool) -> Draft:
 def _patience(situation: Situation) -> tuple[datetime, ...]:
     """When pods that were lost are waited for no longer."""
     due = holding.patience(situation)
-    return () if situation.subject.ready or situation.now >= due else (due,)
+    waits = not situation.subject.ready and situation.replicas > 0 and situation.now < due
+    return (due,) if waits else ()
+
+
+def _awake(situation: Situation) -> Situation:
+    """Scaled to zero meanwhile: the bake begins anew with the pods, which nobody has waited for yet."""
+    if situation.replicas == 0 or situation.subject.desired != 0:
+        return situation
+    times = {"step_started_at": situation.now, "step_ends_at": situation.now + situation.spec.bake}
+    rollout = situation.attempt.model_copy(update=times)
+    return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
 
 
 def _due(situation: Situation) -> datetime:
