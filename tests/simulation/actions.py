@@ -29,7 +29,7 @@ class WaitFor:
     """Time passes until the rollout is in a phase, at most some minutes."""
 
     phase: str
-    longest: float = 150.0
+    longest: float = 90.0
 
     def do(self, run: Simulation) -> None:
         """Nothing happens at the beginning of it."""

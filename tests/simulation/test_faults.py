@@ -77,8 +77,8 @@ def test_a_crash_after_any_write_ends_in_the_same_place(workers: ProcessPoolExec
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_error_at_any_write_ends_in_the_same_place(workers: ProcessPoolExecutor, name: str) -> None:
-    """Every other write of each scenario, with every kind of error in turn."""
+    """Every third write of each scenario, with every kind of error in turn."""
     expected, count = play(name)
     kinds, place = list(KINDS), NAMES.index(name)
-    numbers = positions(name, count)[place % 2 :: 2]
-    disturbed(workers, name, [(kinds[(number // 2 + place) % len(kinds)], number) for number in numbers], expected)
+    numbers = positions(name, count)[place % 3 :: 3]
+    disturbed(workers, name, [(kinds[(number // 3 + place) % len(kinds)], number) for number in numbers], expected)

@@ -81,6 +81,7 @@ class Wish:
             paused=self.paused,
             bake=self.bake,
             strategy=self.strategy,
+            evaluationInterval="10s",
             **self._blocks(service),
         )
 
