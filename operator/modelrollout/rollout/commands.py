@@ -62,7 +62,24 @@ def obey(situation: Situation) -> Obeyed:
     told = event(kind, f"{command.wish}: {done.message}{whom}", warning=not done.accepted)
     status = done.situation.status
     kept = status.model_copy(update={"commands": (record, *status.commands)})
-    return Obeyed(replace(done.situation, status=kept), done.state, (told,), record)
+    return Obeyed(replace(done.situation, status=kept), _remembering(done.state, record), (told,), record)
+
+
+def _remembering(state: Draft | None, record: CommandRecord) -> Draft | None:
+    """An attempt that the command ended at once has it in its record too."""
+    if state is None:
+        return None
+    records = {
+        name: status.model_copy(
+            update={
+                "attempts": tuple(
+                    each.model_copy(update={"commands": (record, *each.commands)}) for each in status.attempts
+                )
+            }
+        )
+        for name, status in state.revision_status.items()
+    }
+    return replace(state, revision_status=records)
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,8 @@ def test_taken_back_by_command(course: str, verb: str, outcome: Outcome) -> None
     for walk in everywhere(course, lambda walk: walk.command(f"{verb}/1@anna").rest()):
         assert ended(walk) == (V1, outcome)
         assert walk.status.quarantined == (V2,)
-        assert [(each.command, each.by, each.accepted) for each in walk.status.commands][0] == (verb, "anna", True)
+        given = walk.status.commands[0]
+        assert (given.command, given.by, given.accepted) == (verb, "anna", True)
 
 
 @courses

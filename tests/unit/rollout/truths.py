@@ -53,22 +53,24 @@ def _about_route(
             continue
         if pods.ready == 0 and not (nobody or gap):
             yield f"{name} rises to {weight} without ready pods"
-        if before == 0 and not _alone(live.weights):
+        if before == 0 and live.weights:
             yield f"{name} rises from nothing to {weight}"
         if name != trial or status.phase is Phase.ROLLING_BACK or plan.status.phase is Phase.ROLLING_BACK:
             continue
         yield from _risen(wish, status, seen, plan, verdict, name, weight)
+    yield from _fallen(seen, route, exempt=nobody or gap)
+
+
+def _fallen(seen: Observed, route: RoutePlan, *, exempt: bool) -> Iterator[str]:
+    """A revision loses all its users, or its place while it has some."""
+    live, new = seen.route, weights(route)
     for name, before in live.weights.items():
-        if before > ARMED and new.get(name, 0) == 0 and seen.workload(name).ready and not nobody and not gap:
+        if before > ARMED and new.get(name, 0) == 0 and seen.workload(name).ready and not exempt:
             yield f"{name} falls from {before} to nothing"
     if live.backends is not None:
         for slot, backend in zip(route.slots, live.backends, strict=True):
             if backend.weight > ARMED and (slot.revision or route.stable) != backend.revision:
                 yield f"{backend.revision} loses its slot with {backend.weight}"
-
-
-def _alone(old: object) -> bool:
-    return not old
 
 
 def _risen(

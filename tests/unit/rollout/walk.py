@@ -94,6 +94,11 @@ class Walk:
         self.bad.add(revision)
         return self
 
+    def problem(self, sentence: str | None) -> Self:
+        """What makes the spec unusable here."""
+        self.observed = replace(self.observed, problem=sentence)
+        return self
+
     def says(self, verdict: Verdict, requests: float = 1000.0) -> Self:
         """What every guard says from now on, by how many requests of each arm."""
         self.verdict, self.requests = verdict, requests
@@ -124,6 +129,9 @@ class Walk:
         else:
             return False
         return True
+
+    def until_phase(self, phase: Phase) -> Self:
+        return self.until(self.at(phase))
 
     def at_step(self, step: int) -> Callable[[], bool]:
         return lambda: self.status.rollout is not None and self.status.rollout.step == step

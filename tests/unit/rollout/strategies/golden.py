@@ -21,6 +21,7 @@ def trying(**spec: Any) -> Walk:
 def forgetting(walk: Walk) -> Walk:
     walk.log.clear()
     walk.events.clear()
+    walk.told.clear()
     walk.phases.clear()
     return walk
 
