@@ -175,6 +175,11 @@ def _watching(situation: Situation, judgement: Judgement) -> Draft:
         breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
         provider_down=judgement.provider_down,
     )
+    live = situation.observed.route
+    taken = live.backends is not None and ARMED < live.lowest.get(situation.attempt.revision, 0) < situation.in_force
+    if taken and judgement.effect is not Effect.PASS:
+        # Somebody took some of it off, perhaps a rollback that was cut off: giving it back needs evidence of its own.
+        return replace(state, route=None)
     return softly(situation, state)
 
 
