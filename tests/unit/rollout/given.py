@@ -177,7 +177,16 @@ class Given:
     # -- the act ----------------------------------------------------------------------------------------------
 
     def decide(self) -> Plan:
-        return decide(self.wish, self.status, self.observed, self.now)
+        """One decision; what every decision must keep is checked here."""
+        plan = decide(self.wish, self.status, self.observed, self.now)
+        if plan.route is not None:
+            assert sum(slot.weight for slot in plan.route.slots) == WHOLE
+            assert all(slot.weight == 0 for slot in plan.route.slots if slot.revision is None)
+        assert not set(plan.retire) & {workload.revision for workload in plan.workloads}
+        again = decide(self.wish, plan.status, self.observed, self.now).status
+        if again.phase is plan.status.phase and len(again.conditions) == len(plan.status.conditions):
+            assert again == plan.status, "deciding again about the same writes nothing"
+        return plan
 
     def after(self, plan: Plan) -> Self:
         """The same observation with the status that ``plan`` wrote."""
