@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 from modelrollout.api.rolloutspec import Rollout
@@ -25,5 +24,5 @@ def course(rollout: Rollout) -> Course:
     )
     if spec.decide is Decider.GUARDS:
         return Course((test,))
-    over = replace(test, words="the result of the A/B test of", hold=timedelta(0), approval="the A/B test is over")
+    over = test._replace(words="the result of the A/B test of", hold=timedelta(0), approval="the A/B test is over")
     return Course((test, over))

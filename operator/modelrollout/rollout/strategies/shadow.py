@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 from modelrollout.api.rolloutspec import Rollout
@@ -26,5 +25,5 @@ def course(rollout: Rollout) -> Course:
         case ShadowEnd.END:
             return Course((first,), Ending.CONCLUDE)
         case ShadowEnd.APPROVAL:
-            asked = replace(first, words="the end of the shadow of", hold=timedelta(0), approval="the shadow is over")
+            asked = first._replace(words="the end of the shadow of", hold=timedelta(0), approval="the shadow is over")
             return Course((first, asked))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from modelrollout.api.strategies import Canary
 from modelrollout.rollout.plan import Source
@@ -17,8 +18,7 @@ class Ending(StrEnum):
     CONCLUDE = "Conclude"
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One stop on the way to all traffic.
 
     ``words`` describe it, the revision's name follows them. ``weight`` and ``mirror`` are parts per million of the
@@ -26,6 +26,8 @@ class Stage:
     room and the weight allow. ``approval`` is what a person is asked, empty for nothing. ``source`` says which requests
     the guards are judged by, ``canary_step`` counts the steps that guards may start and end at (0: before them).
     ``samples`` is how many requests each arm must have answered. ``split`` and ``preview`` see RoutePlan.
+
+    A tuple, since twenty of them are made at each decision: frozen dataclasses take three times as long.
     """
 
     words: str
