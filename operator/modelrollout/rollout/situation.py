@@ -49,7 +49,7 @@ class Situation:
         """The way of the attempt under way."""
         return course_of(self.spec, fast_track=self.attempt.fast_track)
 
-    @property
+    @cached_property
     def stage(self) -> Stage | None:
         """The stage in force; None before the first, between copies and users, and with all traffic."""
         number = self.position
@@ -59,7 +59,7 @@ class Situation:
         before_users = stage.weight == 0 and (stage.preview or stage.source is Source.MIRROR)
         return None if before_users and self.in_force else stage
 
-    @property
+    @cached_property
     def position(self) -> int:
         """Number of the stage in force, counted from 1; 0 before the first.
 
@@ -75,7 +75,7 @@ class Situation:
             return 0
         return max((n for n, stage in enumerate(stages, start=1) if stage.weight <= now), default=0)
 
-    @property
+    @cached_property
     def in_force(self) -> int:
         """Parts per million of the users' requests that the candidate was given so far, as the status has it."""
         given = max(self.attempt.weight, self.attempt.ramp)
@@ -94,7 +94,7 @@ class Situation:
             return "spec.rollout.paused"
         return "by command, resume goes on" if self.status.paused else ""
 
-    @property
+    @cached_property
     def guards(self) -> tuple[Guard, ...]:
         """The guards that are watched now."""
         stage, users = self.stage, self.in_force > 0
@@ -142,7 +142,7 @@ class Situation:
         waiting_in_bake = self.status.phase is Phase.AWAITING_APPROVAL and self.candidate is None
         return self.status.phase is Phase.BAKING or waiting_in_bake
 
-    @property
+    @cached_property
     def goal(self) -> str:
         """The revision that people want: what the spec asks for, or what a commanded rollback went to instead."""
         attempt = self.status.rollout
@@ -150,7 +150,7 @@ class Situation:
             return attempt.revision
         return self.desired
 
-    @property
+    @cached_property
     def problem(self) -> str | None:
         """The sentence that makes the spec unusable here and now; None where it can be carried out."""
         return self.observed.problem or self.observed.claimed or self._renamed
@@ -170,7 +170,7 @@ class Situation:
             f"give it a new MAJOR version (it is {model.version}), or keep the name"
         )
 
-    @property
+    @cached_property
     def home(self) -> str | None:
         """The revision that the traffic of the attempt goes back to."""
         return self.last_good if self.baking else self.stable
@@ -180,7 +180,7 @@ class Situation:
         """The pods of the attempt's revision."""
         return self.observed.workload(self.attempt.revision)
 
-    @property
+    @cached_property
     def command(self) -> str | None:
         """The annotation of a command that was not handled yet."""
         # Cut as the status keeps it: otherwise a long one, or one with a line break at its end, acts at every turn.
