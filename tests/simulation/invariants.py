@@ -2,8 +2,9 @@
 
 I1  After every route write the weights sum to 1,000,000; a revision whose weight rises above the armed weight has a
     ready pod (as far as a watch that is 0.5 s late can tell), and the one on trial has enough of them for the weight:
-    replicas x weight, rounded up (one less with maxSurge 0). A revision that gets copies of requests has a ready pod
-    and no users. With traffic.service the selector has one revision with a ready pod.
+    replicas x weight, rounded up (one less with maxSurge 0; a first deployment serves with what it has). A revision
+    that gets copies of requests has a ready pod and no users. With traffic.service the selector has one revision with
+    a ready pod.
 I2  A Deployment is never made smaller than its revision's share of the traffic needs: replicas x weight, rounded up;
     one pod less with maxSurge 0, nothing with replicas 0, and nothing for the revision that Recreate takes away. A
     route that no proxy ever carried out has no traffic.
@@ -26,7 +27,8 @@ I11 Nothing happens twice: an attempt has one number and one end, a command acts
 I12 No more than 150 turns in 30 seconds (checked by ``Simulation.check``): nothing spins.
 
 After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
-next attempt began beside a stable revision, nor I2 and I7 while it names no stable one. What a person's edit of a route
+next attempt began beside a stable revision, nor I2 and I7 while it names no stable one. The same for a first deployment
+that is given up while the way changes (gateway to Service, one protocol to another). What a person's edit of a route
 loses, and the write that takes it back, are not judged (I9, I10).
 """
 
@@ -119,7 +121,7 @@ class Invariants:
         self._world.touched.discard(write.kind)
         yield from self._copies(write, after)
         for revision, weight in after.items():
-            if weight > max(ARMED, before.get(revision, 0)):
+            if weight > max(ARMED, before.get(revision, 0)) and before.get(revision, 0) < WHOLE - ARMED:
                 yield from self._risen(revision, weight, before.get(revision, 0))
         self.trial.grant(after)
 
@@ -144,7 +146,8 @@ class Invariants:
         ready = self._world.kubelet.ready_lately(revision, WATCH_LAG)
         if not ready and not any(wish.spec.replicas == 0 for wish in self._world.wishes):
             yield f"I1: {revision} has {weight} ppm and no ready pod"
-        if self.trial.is_of(revision) and ready < self._need(revision, weight):
+        beside = self._world.status.revisions.stable is not None
+        if beside and self.trial.is_of(revision) and ready < self._need(revision, weight):
             yield f"I1: {revision} rises to {weight} ppm with {ready} ready pods"
         yield from self.trial.risen(revision, weight, before)
 
@@ -169,7 +172,7 @@ class Invariants:
         new = write.after["spec"]["replicas"] if write.after else 0
         if new >= old or self._is_recreated(write.name):
             return
-        if self.trial.distrusted and self._world.status.revisions.stable is None:
+        if self._world.status.revisions.stable is None and (self.trial.distrusted or self._world.left_behind()):
             return
         weight = max((weights.get(write.name, 0) for weights in self._world.traffic(used=True)), default=0)
         if new < self._need(write.name, weight):

@@ -273,6 +273,12 @@ class Simulation:
         selected = ((service or {}).get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
         return [*found, {selected: WHOLE}] if selected else found
 
+    def left_behind(self) -> list[str]:
+        """Kinds of route that are there and that the spec does not ask for any more."""
+        traffic = self.wishes[0].spec.traffic
+        asked = {"HTTPRoute": traffic.http, "GRPCRoute": traffic.grpc}
+        return [kind for kind in ROUTES if asked[kind] is None and self.routes(kind)]
+
     def weights(self, kind: str = "HTTPRoute") -> dict[str, int]:
         return weights_of(self.store.get(kind, NAME))
 
