@@ -172,6 +172,8 @@ class RolloutStatus(StatusModel):
     """The strategy by which it moves."""
     fast_track: bool = False
     """Whether the revision is known good and goes to all traffic in one step after its gates."""
+    max_surge: Word = ""
+    """The maxSurge that it began with where that is less than a whole fleet: its way back minds how few pods are left."""
     instead_of: Word = ""
     """The desired revision that a commanded rollback goes away from; empty where the spec asks for the attempt."""
     started_at: Instant | None = None

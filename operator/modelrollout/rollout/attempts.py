@@ -15,7 +15,9 @@ from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.strategies import course_of
 
 
-def start(situation: Situation, revision: str = "", *, fast_track: bool | None = None, instead_of: str = "") -> Draft:
+def start(
+    situation: Situation, revision: str = "", *, fast_track: bool | None = None, instead_of: str = "", reason: str = ""
+) -> Draft:
     """Begin the next attempt with the desired revision (or ``revision``); what serves keeps serving."""
     last = situation.status.rollout
     revision = revision or situation.desired
@@ -29,6 +31,8 @@ def start(situation: Situation, revision: str = "", *, fast_track: bool | None =
         strategy=situation.spec.strategy,
         fast_track=fast,
         instead_of=instead_of,
+        reason=reason,
+        max_surge=_room(situation, fast),
         started_at=situation.now,
         steps=len(course_of(situation.spec, fast_track=fast).stages),
     )
@@ -53,6 +57,12 @@ def start(situation: Situation, revision: str = "", *, fast_track: bool | None =
         breached=False,
         wakes=(situation.now + situation.spec.progress_deadline,),
     )
+
+
+def _room(situation: Situation, fast_track: bool) -> str:
+    """The maxSurge of an attempt that begins now; empty where there is room for two fleets."""
+    room = course_of(situation.spec, fast_track=fast_track).room
+    return room.max_surge if room is not None and room.surge(situation.replicas) < situation.replicas else ""
 
 
 def _contract(situation: Situation, revision: str) -> str:
@@ -146,6 +156,7 @@ def again(situation: Situation, kind: EventReason, message: str, *, setback: boo
         update={
             "setbacks": situation.attempt.setbacks + setback,
             "strategy": situation.spec.strategy,
+            "max_surge": _room(situation, situation.attempt.fast_track),
             "step": 0,
             "steps": len(course_of(situation.spec, fast_track=situation.attempt.fast_track).stages),
             "step_of": "",

@@ -20,7 +20,7 @@ from modelrollout.rollout.draft import (
 )
 from modelrollout.rollout.judgement import Effect, Judgement, judge
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Source
-from modelrollout.rollout.rollback import commanded_away
+from modelrollout.rollout.rollback import ROLLBACK_COMMANDED, commanded_away
 from modelrollout.rollout.situation import Situation
 
 PASSED = "every step and the bake passed"
@@ -29,6 +29,7 @@ PASSED = "every step and the bake passed"
 def promoted(situation: Situation) -> Draft:
     """All traffic is on the candidate: the bake begins."""
     revision, last_good = situation.attempt.revision, situation.stable
+    commanded = situation.attempt.reason == ROLLBACK_COMMANDED
     counted = situation.attempt.traffic_started_at if situation.source is Source.WEIGHTED else None
     attempt = situation.attempt.model_copy(
         update={
@@ -41,7 +42,7 @@ def promoted(situation: Situation) -> Draft:
             "approved": False,
             "skip": False,
             "full": False,
-            "reason": "",
+            "reason": ROLLBACK_COMMANDED if commanded else "",
             "guards": guard_statuses(situation),
             "arms": arm_statuses(situation),
         }
@@ -53,15 +54,15 @@ def promoted(situation: Situation) -> Draft:
     baking = replace(situation, status=status)
     message = _message(baking)
     route = situation.layout(revision, last_good, ARMED)
-    names = tuple(name for name in situation.status.quarantined if name != attempt.instead_of)
-    away = attempt.instead_of if attempt.instead_of != revision else ""
+    left = tuple(name for name in (last_good, attempt.instead_of) if name and name != revision) if commanded else ()
+    quarantined = tuple(dict.fromkeys((*left, *situation.status.quarantined)))
     return replace(
         draft(baking, Phase.BAKING, message),
         fleets=capacity.baking(baking),
         route=route,
         shares=shares_in(route),
         evaluate=evaluation_request(baking),
-        quarantined=(away, *names)[:QUARANTINE_LIMIT] if away else situation.status.quarantined,
+        quarantined=quarantined[:QUARANTINE_LIMIT],
         provider_down=False if situation.spec.guards and not situation.course.stages else None,
         events=(event(EventReason.PROMOTED, message),),
         wakes=(situation.now + situation.spec.bake,),
@@ -79,8 +80,14 @@ def _message(situation: Situation) -> str:
 
 def bake(situation: Situation) -> Draft:
     """One look at the bake: back at full speed on a breach, done when its time is over and the guards pass."""
+    if situation.replicas == 0:
+        return _asleep(situation)
     situation = _awake(situation)
     judgement = judge(situation)
+    if _waking(situation):
+        message = f"{situation.attempt.revision} was scaled to zero; the bake begins anew with its pods"
+        state = _watching(situation, judgement, capacity.stays_warm(situation))
+        return replace(state, message=message, rollout=situation.attempt, evaluate=None)
     urgent = holding.urgent(situation, judgement)
     if urgent is not None:
         return urgent
@@ -123,13 +130,33 @@ def _patience(situation: Situation) -> tuple[datetime, ...]:
     return (due,) if waits else ()
 
 
+def _asleep(situation: Situation) -> Draft:
+    """No pods by wish: what users miss now is no evidence against the revision, so nothing is judged."""
+    state = _watching(situation, Judgement(Effect.HOLD), capacity.stays_warm(situation))
+    asleep = situation.attempt.model_copy(update={"traffic_started_at": None, "step_ends_at": None})
+    message = f"{situation.attempt.revision} is scaled to zero; the bake begins anew with its pods"
+    return replace(state, phase=Phase.BAKING, message=message, rollout=asleep, evaluate=None, breached=None)
+
+
 def _awake(situation: Situation) -> Situation:
-    """Scaled to zero meanwhile: the bake begins anew with the pods, which nobody has waited for yet."""
-    if situation.replicas == 0 or situation.subject.desired != 0:
+    """Scaled to zero and back: the bake and its evidence begin anew, once there are pods that can answer."""
+    attempt = situation.attempt
+    if attempt.traffic_started_at is not None:
         return situation
-    times = {"step_started_at": situation.now, "step_ends_at": situation.now + situation.spec.bake}
-    rollout = situation.attempt.model_copy(update=times)
+    times: dict[str, datetime] = {}
+    if situation.subject.desired == 0:
+        times = {"step_started_at": situation.now}
+    elif situation.subject.ready:
+        began = situation.now + situation.observed.settle
+        times = {"step_started_at": began, "step_ends_at": began + situation.spec.bake, "traffic_started_at": began}
+    rollout = attempt.model_copy(update=times)
     return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
+
+
+def _waking(situation: Situation) -> bool:
+    """Whether the pods of a revision that was scaled to zero are still waited for."""
+    asleep = situation.attempt.traffic_started_at is None and not situation.subject.ready
+    return asleep and situation.now < holding.patience(situation)
 
 
 def _due(situation: Situation) -> datetime:
@@ -144,8 +171,6 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, due: date
         return replace(state, message=f"the bake is held: {situation.problem}", invalid=situation.problem)
     if situation.paused:
         return replace(state, message=f"{state.message}; paused ({situation.paused}), guards stay on")
-    if situation.replicas == 0:
-        return replace(state, message=f"{attempt.revision} is scaled to zero; the bake goes on with its pods")
     if situation.subject.ready < 1:
         return replace(state, message=f"{attempt.revision} and {situation.last_good} have no ready pods")
     if attempt.approved:
@@ -165,8 +190,8 @@ def _completed(situation: Situation) -> Draft:
     message = f"{revision} serves all traffic"
     state = draft(situation, Phase.IDLE, message)
     ended, history, record = closed(situation, state, Outcome.PROMOTED, AttemptReason.PROMOTED, PASSED)
-    if attempt.instead_of:
-        record = {**record, **commanded_away(situation, attempt.instead_of)}
+    if attempt.reason == ROLLBACK_COMMANDED and situation.last_good:
+        record = {**record, **commanded_away(situation, situation.last_good)}
     return replace(
         state,
         candidate=None,

@@ -16,6 +16,11 @@ def limited(situation: Situation) -> bool:
     return room is not None and room.surge(situation.replicas) < situation.replicas
 
 
+def tight(situation: Situation) -> bool:
+    """Whether the attempt has, or began with, less room than for two whole fleets: home may be short of pods."""
+    return limited(situation) or (situation.replicas > 0 and bool(situation.attempt.max_surge))
+
+
 def _surge(situation: Situation) -> int:
     room = situation.course.room
     return situation.replicas if room is None else room.surge(situation.replicas)
@@ -48,16 +53,17 @@ def fleets(situation: Situation, target: int, replicas: int | None = None) -> di
 
 
 def homeward(situation: Situation, home: str) -> dict[str, int]:
-    """Pods of both revisions while the traffic of the attempt goes back to ``home``."""
+    """Pods of both revisions while the traffic of the attempt goes back to ``home``, the one that shrinks first."""
     whole, revision = situation.replicas, situation.attempt.revision
     if home == revision:
         return {home: whole}
     if not situation.course.beside:
-        return {home: whole, revision: 0}
-    if not limited(situation):
+        return {revision: 0, home: whole}
+    if not tight(situation):
         return {home: whole, revision: whole}
     shrunk, grown = _exchange(situation, situation.observed.route.weight_of(revision), whole)
-    return {home: grown, revision: shrunk}
+    # It never grows on its way out, however much room an edit gave it meanwhile.
+    return {revision: min(shrunk, situation.subject.desired or shrunk), home: grown}
 
 
 def baking(situation: Situation) -> dict[str, int]:

@@ -163,7 +163,8 @@ def _take_back(situation: Situation, reason: str, message: str) -> _Done:
     met = route.weight_of(situation.attempt.revision) or route.mirror or route.split
     if not situation.baking and not met:
         return _accepted(situation, message, end(situation, OUTCOMES[reason], reason, message))
-    return _accepted(situation, message, roll_back(situation, reason, message, kind=EventReason.ROLLOUT_ABORTED))
+    kind = EventReason.ROLLED_BACK if reason == ROLLBACK_COMMANDED else EventReason.ROLLOUT_ABORTED
+    return _accepted(situation, message, roll_back(situation, reason, message, kind=kind))
 
 
 def _pause(situation: Situation, _: str) -> _Done:
@@ -241,7 +242,7 @@ def _return_to(situation: Situation, target: str) -> _Done:
     status = situation.status.model_copy(update={"quarantined": left})
     free = replace(situation, status=status)
     instead = situation.desired if situation.desired != target else ""
-    state = start(free, target, fast_track=True, instead_of=instead)
+    state = start(free, target, fast_track=True, instead_of=instead, reason=ROLLBACK_COMMANDED)
     return _accepted(free, f"going back from {stable} to {target}{_frozen(situation)}", state)
 
 

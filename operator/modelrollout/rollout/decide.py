@@ -8,13 +8,14 @@ from datetime import datetime
 from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import ModelDeploymentStatus, Outcome, Phase
+from modelrollout.rollout import capacity
 from modelrollout.rollout.attempts import again, prepare, start
 from modelrollout.rollout.bake import bake
 from modelrollout.rollout.commands import obey
 from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
 from modelrollout.rollout.observed import Backend, Observed
-from modelrollout.rollout.plan import WHOLE, Plan
+from modelrollout.rollout.plan import ARMED, WHOLE, Plan
 from modelrollout.rollout.rollback import (
     ABORTED,
     SCALED_TO_ZERO,
@@ -166,6 +167,9 @@ def _other_way(situation: Situation) -> Draft | None:
     if situation.baking or attempt.fast_track or situation.stable is None or attempt.strategy in ("", strategy):
         return None
     message = f"the strategy is {strategy} now instead of {attempt.strategy}: {attempt.revision} starts anew"
+    if capacity.tight(situation) and situation.observed.route.weight_of(attempt.revision) > ARMED:
+        # Home is short of pods: users go back to it as they get ready, and the next attempt takes the other way.
+        return roll_back(situation, SUPERSEDED, message, kind=EventReason.ROLLOUT_SUPERSEDED)
     return again(situation, EventReason.ROLLOUT_SUPERSEDED, message, setback=False)
 
 
@@ -181,9 +185,7 @@ def rest(situation: Situation) -> Draft:
         serving = f"{stable} serves all traffic" if situation.replicas else f"{stable} is scaled to zero (replicas: 0)"
         return _resting(situation, Phase.IDLE, serving)
     if desired in situation.status.quarantined:
-        why = situation.attempt.message if situation.attempt.revision == desired else "it was rolled back before"
-        why = f"{stable} was asked for by command" if situation.attempt.instead_of == desired else why
-        message = quarantine_message(desired, why, stable)
+        message = quarantine_message(desired, _why_quarantined(situation), stable)
         return _resting(situation, Phase.ROLLED_BACK, message)
     last = situation.status.rollout
     if (
@@ -200,6 +202,16 @@ def rest(situation: Situation) -> Draft:
         waiting = f"replicas is 0: {desired} is tried when there are pods again"
         return _resting(situation, Phase.IDLE if stable else Phase.PENDING, waiting)
     return start(situation)
+
+
+def _why_quarantined(situation: Situation) -> str:
+    taken_back = (Outcome.ROLLED_BACK, Outcome.ABORTED)
+    for entry in situation.status.history:
+        if entry.revision == situation.desired and entry.outcome in taken_back:
+            return entry.message
+    if situation.attempt.instead_of == situation.desired:
+        return f"{situation.stable} was asked for by command"
+    return "it was rolled back before"
 
 
 def _resting(situation: Situation, phase: Phase, message: str, invalid: str | None = None) -> Draft:

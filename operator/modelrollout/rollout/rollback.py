@@ -116,7 +116,7 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
 def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> RoutePlan:
     """Where there is less room than for two fleets, the traffic goes home as fast as pods of home get ready."""
     revision, weight = situation.attempt.revision, situation.observed.route.weight_of(situation.attempt.revision)
-    if not capacity.limited(situation) or weight <= ARMED or not situation.subject.ready:
+    if not capacity.tight(situation) or weight <= ARMED or not situation.subject.ready:
         return back
     reached = capacity.carried(situation, home, FULL, situation.replicas)
     # A pod that never gets ready shall not keep users on what was found bad.
@@ -177,7 +177,7 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         # The column STEP of what serves undisturbed would otherwise show where an attempt ended that nobody wants.
         ended = ended.model_copy(update={"step_of": ""})
     # A commanded rollback that was itself taken back: what it went away from serves again.
-    names = tuple(name for name in state.quarantined if name not in (attempt.revision, attempt.instead_of))
+    names = tuple(name for name in state.quarantined if name not in (attempt.revision, stable))
     return replace(
         state,
         candidate=None,

@@ -62,7 +62,7 @@ def verify(situation: Situation) -> Draft:
         if trial.with_verdict(Verdict.PROVIDER_DOWN):
             message = f"{attempt.revision} passed its gates; waiting for Prometheus to answer before it gets traffic"
             return replace(state, message=message, provider_down=True)
-    if situation.paused:
+    if situation.paused and not attempt.instead_of:
         return replace(state, message=f"paused before {attempt.revision} gets traffic ({situation.paused})")
     return _first_traffic(situation, state, situation.since(gate.finished_at) > SLOW_GATEWAY)
 

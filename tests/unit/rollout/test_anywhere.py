@@ -175,7 +175,8 @@ def test_another_strategy(course: str, other: str) -> None:
     spec = {**kept, **COURSES[other]}
     for walk in everywhere(course, lambda walk: going_on(walk.apply("2.0.0", **spec))):
         assert ended(walk) == (V2, Outcome.PROMOTED)
-        assert len(walk.status.history) == 2, "the same attempt, begun anew"
+        anew = 3 if any(entry.outcome is Outcome.SUPERSEDED for entry in walk.status.history) else 2
+        assert len(walk.status.history) == anew, "the same attempt, begun anew; another one where home is short of pods"
 
 
 @courses

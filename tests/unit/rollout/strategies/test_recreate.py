@@ -39,7 +39,7 @@ def test_a_breach_in_the_bake(spec: dict[str, Any]) -> None:
     walk = serving(**spec).apply("2.0.0", **spec)
     walk.until(walk.at(Phase.BAKING))
     forgetting(walk).breach(V2).rest()
-    assert walk.log == ["V1 has 2 pods", "V2 has 0 pods", "V1=999999 V2=1", "V1=1000000 V1=0"]
+    assert walk.log == ["V2 has 0 pods", "V1 has 2 pods", "V1=999999 V2=1", "V1=1000000 V1=0"]
 
 
 def test_overtaken_while_nothing_runs() -> None:
