@@ -22,7 +22,7 @@ def test_users_missed_while_scaled_to_zero_are_no_evidence() -> None:
 
 
 def test_a_commanded_rollback_goes_away_from_what_served() -> None:
-    """A third revision was desired and quarantined: it got a record of an attempt that never was, V2 stayed known good."""
+    """A third revision was desired and quarantined: it got the blame, and V2 stayed known good."""
     walk = Walk("1.0.0").rest().apply("2.0.0").rest().apply("3.0.0")
     walk.until(walk.at_step(1)).command("abort/1").rest()
     walk.command("rollback/2").rest()
