@@ -59,3 +59,13 @@ def test_a_stable_revision_that_there_never_was_gets_no_users() -> None:
 def test_weights_edited_by_hand_take_no_pod_from_who_gets_them_back() -> None:
     """The fleets of a canary without room followed the edited weights, in the turn that put them right (I2)."""
     replay([Apply(Wish()), Wait(8.4), Apply(Wish("2.0.0", surge="50%")), Wait(10), Reweigh((3, 5))])
+
+
+def test_an_attempt_whose_beginning_was_lost_does_not_spin() -> None:
+    """Its evidence counted from now, which was another question at every turn (I12)."""
+    replay([Apply(Wish(paused=True)), Wait(4.2), Damage("attempt garbage"), Wait(4.2)])
+
+
+def test_a_recreate_taken_back_waits_until_its_home_is_armed() -> None:
+    """The write after the armed one did not wait for it to be carried out (I9)."""
+    replay([Apply(Wish()), Wait(60), Apply(Wish("3.0.0", "Recreate")), Wait(33), Apply(Wish())])

@@ -54,6 +54,11 @@ def _mended(situation: Situation) -> Situation:
         phase = Phase.IDLE if revisions.stable else Phase.PENDING
         revisions = revisions.model_copy(update={"candidate": None})
         return replace(situation, status=status.model_copy(update={"phase": phase, "revisions": revisions}))
+    if attempt is not None and attempt.started_at is None:
+        # Evidence and deadlines count from it: "now" would begin anew at every turn.
+        attempt = attempt.model_copy(update={"started_at": situation.now})
+        status = status.model_copy(update={"rollout": attempt})
+        situation = replace(situation, status=status)
     revision = situation.attempt.revision
     if situation.baking and revisions.stable == revision:
         last_good = None if revisions.last_good == revision else revisions.last_good

@@ -143,10 +143,12 @@ def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Dr
     unready = _unready(situation, state, home, revision)
     if unready is not None:
         return unready
-    if situation.observed.route.weight_of(home) == 0:
+    if situation.observed.route.weight_of(home) <= ARMED:
         armed = situation.layout(revision, home, ARMED)
-        if not (situation.confirmed(armed) and situation.seen(home)):
-            return replace(state, route=armed, probe=probe_request(situation, home))
+        known = situation.seen(home) or situation.now >= situation.settled_at
+        if not (situation.confirmed(armed) and known):
+            due = (situation.settled_at,) if situation.observed.route.accepted and not known else ()
+            return replace(state, route=armed, probe=probe_request(situation, home), wakes=(*state.wakes, *due))
     return None
 
 
