@@ -173,7 +173,7 @@ class RolloutStatus(StatusModel):
     fast_track: bool = False
     """Whether the revision is known good and goes to all traffic in one step after its gates."""
     max_surge: Word = ""
-    """The maxSurge that it began with where that is less than a whole fleet: its way back minds how few pods are left."""
+    """The maxSurge that it began with where that is less than a whole fleet: its way back minds the pods left."""
     instead_of: Word = ""
     """The desired revision that a commanded rollback goes away from; empty where the spec asks for the attempt."""
     started_at: Instant | None = None

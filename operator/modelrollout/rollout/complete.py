@@ -53,7 +53,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
     return Plan(
         status=status,
         create_revision=state.create_revision,
-        workloads=tuple(WorkloadPlan(name, _size(situation, state, name)) for name in state.fleets),
+        workloads=_workloads(situation, state),
         retire=_retire(situation, state.fleets),
         prune=_prune(situation, state),
         route=state.route,
@@ -168,6 +168,14 @@ def _arms_grew(situation: Situation, status: ModelDeploymentStatus) -> bool:
         return False
     told = sum(arm.requests or 0 for arm in attempt.arms)
     return sum(arm.requests or 0 for arm in arm_statuses(situation)) > told * GROWTH
+
+
+def _workloads(situation: Situation, state: Draft) -> tuple[WorkloadPlan, ...]:
+    """Those that shrink come first: where room is short, the others need what they leave."""
+    wanted = [WorkloadPlan(name, _size(situation, state, name)) for name in state.fleets]
+    return tuple(
+        sorted(wanted, key=lambda each: each.replicas >= (situation.observed.workload(each.revision).desired or 0))
+    )
 
 
 def _retire(situation: Situation, fleets: Mapping[str, int]) -> tuple[str, ...]:

@@ -167,9 +167,14 @@ def _watching(situation: Situation, judgement: Judgement) -> Draft:
     """The state of an attempt that keeps its weight: both fleets, guards on, the route re-asserted."""
     stage = situation.stage
     target = max(situation.in_force, 0 if stage is None else stage.load)
+    sized = stage
+    if situation.attempt.ramp:
+        # On the way to the next weight: the room that was made for it stays.
+        upcoming = _upcoming(situation)
+        sized, target = upcoming[1], max(target, _upcoming_weight(upcoming))
     state = replace(
         draft(situation, situation.status.phase, _message(situation)),
-        fleets=_fleets(situation, target, stage),
+        fleets=_fleets(situation, target, sized),
         route=situation.trial(stage, situation.in_force),
         evaluate=evaluation_request(situation),
         breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from modelrollout.api.status import Outcome, Phase
 from tests.builders import name_of
 from tests.unit.rollout.walk import Walk
@@ -40,3 +42,12 @@ def test_a_rollback_by_command_is_told_as_one() -> None:
     walk.until(walk.at(Phase.BAKING)).command("rollback/1").rest()
     assert walk.events[-2:] == ["CommandAccepted", "RolledBack"]
     assert walk.status.history[0].outcome is Outcome.ROLLED_BACK
+
+
+def test_room_that_was_made_on_the_way_up_is_not_given_back() -> None:
+    """Between two rungs of a ramp the next one's pods were ended and started anew: two loads of a model for nothing."""
+    spec: dict[str, Any] = {"replicas": 3, "max_surge": "1", "steps": ((67, "30s"),)}
+    walk = Walk("1.0.0", **spec).rest().apply("2.0.0", **spec)
+    walk.until(walk.at(Phase.BAKING))
+    pods = [line for line in walk.log if line.startswith("V1 has")]
+    assert pods == ["V1 has 3 pods", "V1 has 2 pods", "V1 has 1 pods"]

@@ -59,7 +59,7 @@ def test_pods_without_traffic_and_a_pause() -> None:
                 *("V1 has 3 pods", "V2 has 1 pods", "V1=999999 V2=1", "V1=750000 V2=250000"),
                 *("V1 has 2 pods", "V2 has 2 pods", "V1=500000 V2=500000"),
                 *("V1 has 1 pods", "V2 has 3 pods"),
-                *("V1=1 V2=999999", "V2=0 V2=1000000", "V2 has 4 pods", "V1 has 0 pods"),
+                *("V1=1 V2=999999", "V2=0 V2=1000000", "V1 has 0 pods", "V2 has 4 pods"),
             ],
         ),
         (
