@@ -109,6 +109,8 @@ def carried(situation: Situation, revision: str, target: int, kept: int) -> int:
     """The part of ``target`` parts per million that its ready pods can carry already, of which ``kept`` stay."""
     ready = min(situation.observed.workload(revision).ready, kept)
     needed = situation.capacity_for(target)
-    if ready >= needed or (target >= FULL and ready >= max(needed - _missing(situation), 1)):
+    # With no room at all the other keeps its last pod until it has no users: the last pod of this one comes after that.
+    last = needed >= situation.replicas + _surge(situation)
+    if ready >= needed or (last and ready >= max(needed - _missing(situation), 1)):
         return target
     return min(target, WHOLE * ready // max(situation.replicas, 1))

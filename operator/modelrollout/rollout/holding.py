@@ -37,7 +37,7 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     message = f"{attempt.revision} lost all its ready pods{trouble}"
     if situation.baking or attempt.setbacks >= SETBACK_LIMIT:
         return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
-    back = f"{message}; its traffic is back on {situation.stable}"
+    back = f"{message}; its traffic is back on {situation.stable}" if situation.in_force else message
     return again(situation, EventReason.CANDIDATE_UNAVAILABLE, back, setback=True)
 
 

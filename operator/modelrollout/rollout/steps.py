@@ -155,7 +155,8 @@ def _message(situation: Situation) -> str:
     attempt, stage = situation.attempt, situation.stage
     if stage is None or (0 < stage.weight != situation.in_force and not attempt.ramp):
         return f"{percent(situation.in_force):g} % on {attempt.revision}"
-    return stage_message(situation.position, len(situation.course.stages), stage, attempt.revision)
+    told = stage_message(situation.position, len(situation.course.stages), stage, attempt.revision)
+    return f"{told}, {percent(situation.in_force):g} % on the way to the next" if attempt.ramp else told
 
 
 def stage_message(number: int, stages: int, stage: Stage, revision: str) -> str:

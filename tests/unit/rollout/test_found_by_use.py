@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from modelrollout.api.status import Outcome, Phase
 from tests.builders import name_of
 from tests.unit.rollout.walk import Walk
@@ -51,3 +53,11 @@ def test_room_that_was_made_on_the_way_up_is_not_given_back() -> None:
     walk.until(walk.at(Phase.BAKING))
     pods = [line for line in walk.log if line.startswith("V1 has")]
     assert pods == ["V1 has 3 pods", "V1 has 2 pods", "V1 has 1 pods"]
+
+
+@pytest.mark.parametrize(("replicas", "weight"), [(2, 80), (3, 70), (4, 99)])
+def test_no_room_at_all_reaches_every_weight(replicas: int, weight: int) -> None:
+    """maxSurge 0 stood still below the last weights, for a pod that nobody asked for."""
+    spec: dict[str, Any] = {"replicas": replicas, "max_surge": "0", "steps": ((weight, "30s"),)}
+    walk = Walk("1.0.0", **spec).rest().apply("2.0.0", **spec).rest()
+    assert walk.status.revisions.stable == V2
