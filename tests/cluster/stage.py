@@ -159,6 +159,8 @@ class Stage:
     def errors(self) -> list[str]:
         """Lines of the operator's log that tell of errors of its own."""
         log = self.operator.log.read_text().splitlines() if self.operator is not None else []
+        # kopf calls it an error that the API server asks it to come again, as for a CRD that was installed just now.
+        log = [line for line in log if "; will retry: " not in line]
         return [line for line in log if " ERROR " in line or "Traceback" in line]
 
     def weights_of(self, revision: str) -> list[float]:
