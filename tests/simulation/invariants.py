@@ -28,8 +28,9 @@ I12 No more than 150 turns in 30 seconds (checked by ``Simulation.check``): noth
 
 After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
 next attempt began beside a stable revision, nor I2 and I7 while it names no stable one. The same for a first deployment
-that is given up while the way changes (gateway to Service, one protocol to another). What a person's edit of a route
-loses, and the write that takes it back, are not judged (I9, I10).
+that is given up while the way changes (gateway to Service, one protocol to another), and for the ready pod of I1 when
+the way changes during a Recreate. What a person's edit of a route loses, and the write that takes it back, are not
+judged (I9, I10).
 """
 
 from __future__ import annotations
@@ -138,13 +139,15 @@ class Invariants:
         if new is None:
             yield "I1: the Service selects no revision"
         elif new != old:
-            if not any(way.get(new) == WHOLE for way in self._world.traffic(without="Service")):
+            if not any(way.get(new, 0) >= WHOLE - ARMED for way in self._world.traffic(without="Service")):
                 yield from self._risen(new, WHOLE, 0)
             self.trial.grant({new: WHOLE})
 
     def _risen(self, revision: str, weight: int, before: int) -> Iterator[str]:
         ready = self._world.kubelet.ready_lately(revision, WATCH_LAG)
-        if not ready and not any(wish.spec.replicas == 0 for wish in self._world.wishes):
+        stopped = any(wish.spec.replicas == 0 for wish in self._world.wishes)
+        gap = bool(self._world.left_behind()) and self._is_recreated(revision)
+        if not ready and not stopped and not gap:
             yield f"I1: {revision} has {weight} ppm and no ready pod"
         beside = self._world.status.revisions.stable is not None
         if beside and self.trial.is_of(revision) and ready < self._need(revision, weight):

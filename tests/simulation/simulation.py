@@ -274,10 +274,10 @@ class Simulation:
         return [*found, {selected: WHOLE}] if selected else found
 
     def left_behind(self) -> list[str]:
-        """Kinds of route that are there and that the spec does not ask for any more."""
+        """Ways that users still come by and that the spec does not ask for any more."""
         traffic = self.wishes[0].spec.traffic
-        asked = {"HTTPRoute": traffic.http, "GRPCRoute": traffic.grpc}
-        return [kind for kind in ROUTES if asked[kind] is None and self.routes(kind)]
+        asked = {"HTTPRoute": traffic.http, "GRPCRoute": traffic.grpc, "Service": traffic.service}
+        return [kind for kind, part in asked.items() if part is None and self.store.get(kind, NAME)]
 
     def weights(self, kind: str = "HTTPRoute") -> dict[str, int]:
         return weights_of(self.store.get(kind, NAME))
