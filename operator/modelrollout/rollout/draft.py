@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from modelrollout.api.durations import format_duration
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
@@ -20,6 +21,7 @@ from modelrollout.api.status import (
     RolloutStatus,
 )
 from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.observed import Evaluation
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan, Source
 from modelrollout.rollout.situation import Situation
 
@@ -196,6 +198,12 @@ def guard_statuses(situation: Situation) -> tuple[GuardStatus, ...]:
     evaluation = current(situation)
     if evaluation is None:
         return situation.attempt.guards
+    return _told(evaluation)
+
+
+@lru_cache(maxsize=16)
+def _told(evaluation: Evaluation) -> tuple[GuardStatus, ...]:
+    # One decision asks for them up to three times, and making twenty takes longer than all the rest of it.
     return tuple(
         GuardStatus(
             name=result.name,
