@@ -19,7 +19,7 @@ from modelrollout.evidence.resolve import resolve_guards
 from modelrollout.ports import PortError
 from modelrollout.render import workload
 from modelrollout.render.revision import Revision, materials
-from modelrollout.rollout.draft import evaluation_request
+from modelrollout.rollout.draft import evaluation_request, statuses_of
 from modelrollout.rollout.observed import GuardResult, Observed
 from modelrollout.rollout.plan import EvaluationRequest
 from modelrollout.rollout.situation import Situation
@@ -138,18 +138,7 @@ def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:
         return ()
     context = Context.of(snapshot.wish, request, _profile(snapshot.wish, None))
     results = asyncio.run(_ask(snapshot.wish, context, request, prometheus, snapshot.now))
-    return tuple(
-        GuardStatus(
-            name=result.name,
-            verdict=result.verdict,
-            value=result.value,
-            threshold=result.threshold,
-            samples=result.samples,
-            at=result.at,
-            message=result.invalid or result.message,
-        )
-        for result in results
-    )
+    return statuses_of(results)
 
 
 def _as_the_operator(snapshot: Snapshot) -> EvaluationRequest | None:

@@ -73,18 +73,12 @@ def _contract(situation: Situation, revision: str) -> str:
 
 
 def _fleets(situation: Situation) -> dict[str, int]:
-    stages = situation.course.stages
-    revision, stable = situation.attempt.revision, situation.stable
-    if not situation.course.beside and stable and not situation.subject.ready:
-        before = situation.observed.workload(stable)
+    stable = situation.stable
+    before = situation.observed.workload(stable)
+    if not situation.course.beside and stable and not situation.subject.ready and (before.desired or before.present):
         # The new pods come once the old ones are gone: the pool has no room, or their volume goes to one pod only.
-        going = before.desired or before.present
-        return {stable: 0} if going else {stable: 0, revision: situation.replicas}
-    if not situation.course.beside and stable:
-        return {stable: 0, revision: situation.replicas}
-    first = stages[0] if stages else None
-    target = situation.first_target
-    return capacity.fleets(situation, target, first.replicas if first else None)
+        return {stable: 0}
+    return capacity.first_fleets(situation)
 
 
 def prepare(situation: Situation) -> Draft:

@@ -113,19 +113,16 @@ def _watching(situation: Situation, judgement: Judgement, warm: bool) -> Draft:
     if warm:
         route = situation.layout(revision, last_good, ARMED) if last_good else situation.layout(revision)
     return replace(
-        draft(situation, situation.status.phase, _message(situation)),
+        holding.watched(situation, judgement, _message(situation)),
         fleets=capacity.baking(situation),
         route=route,
-        evaluate=evaluation_request(situation),
-        breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
-        provider_down=judgement.provider_down,
         wakes=(*(() if warm else situation.settling(revision)), *_patience(situation)),
     )
 
 
 def _patience(situation: Situation) -> tuple[datetime, ...]:
     """When pods that were lost are waited for no longer."""
-    due = holding.patience(situation)
+    due = situation.patience(situation.subject)
     waits = not situation.subject.ready and situation.replicas > 0 and situation.now < due
     return (due,) if waits else ()
 
@@ -156,7 +153,7 @@ def _awake(situation: Situation) -> Situation:
 def _waking(situation: Situation) -> bool:
     """Whether the pods of a revision that was scaled to zero are still waited for."""
     asleep = situation.attempt.traffic_started_at is None and not situation.subject.ready
-    return asleep and situation.now < holding.patience(situation)
+    return asleep and situation.now < situation.patience(situation.subject)
 
 
 def _due(situation: Situation) -> datetime:
@@ -175,14 +172,7 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, due: date
         return replace(state, message=f"{attempt.revision} and {situation.last_good} have no ready pods")
     if attempt.approved:
         return None
-    if judgement.effect in (Effect.PAUSE, Effect.ROLLBACK):
-        why = f"{judgement.message}: {judgement.evidence}"
-        return holding.await_approval(situation, state, holding.GUARD_PAUSED, why)
-    if holding.waits_for(situation, holding.GUARD_PAUSED):
-        return holding.still_waiting(situation, state)
-    if judgement.effect is Effect.PASS:
-        return None
-    return holding.held(situation, judgement, state, due)
+    return holding.unproven(situation, judgement, state, due)
 
 
 def _completed(situation: Situation) -> Draft:

@@ -39,6 +39,8 @@ def fleets(situation: Situation, target: int, replicas: int | None = None) -> di
     whole, revision, stable = situation.replicas, situation.attempt.revision, situation.stable
     if stable is None or stable == revision:
         return {revision: whole}
+    if not situation.course.beside:
+        return {stable: 0, revision: whole}
     live = situation.observed.route.weight_of(revision)
     if live > max(target, ARMED) and limited(situation):
         return homeward(situation, stable)
@@ -50,6 +52,12 @@ def fleets(situation: Situation, target: int, replicas: int | None = None) -> di
     others = WHOLE - _lightest(situation, revision)
     shrunk, grown = _exchange(situation, others, min(wanted, whole))
     return {stable: shrunk, revision: grown}
+
+
+def first_fleets(situation: Situation) -> dict[str, int]:
+    """Pods of both revisions for the first stage, before users meet the candidate."""
+    stages = situation.course.stages
+    return fleets(situation, situation.first_target, stages[0].replicas if stages else None)
 
 
 def homeward(situation: Situation, home: str) -> dict[str, int]:

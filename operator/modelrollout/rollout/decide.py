@@ -149,7 +149,7 @@ def _overtaken(situation: Situation) -> Draft | None:
 
 def _other_wish(situation: Situation) -> tuple[str, Outcome, EventReason, str] | None:
     """Why the attempt is not wanted any more: reason, outcome, event and sentence; None while it is."""
-    revision, home, goal = situation.attempt.revision, situation.home, situation.goal
+    revision, home, wanted = situation.attempt.revision, situation.home, situation.wanted
     problem = situation.problem
     if problem and not situation.baking:
         message = f"the spec became unusable: {problem}"
@@ -158,11 +158,11 @@ def _other_wish(situation: Situation) -> tuple[str, Outcome, EventReason, str] |
     if situation.replicas == 0 and not situation.baking and (home is not None or not served):
         message = f"replicas is 0: {revision} is tried when there are pods again"
         return SCALED_TO_ZERO, Outcome.SUPERSEDED, EventReason.ROLLOUT_SUPERSEDED, message
-    if goal == revision or problem:
+    if wanted == revision or problem:
         return None
-    if goal == home:
+    if wanted == home:
         return ABORTED, Outcome.ABORTED, EventReason.ROLLOUT_ABORTED, f"the spec went back to {home}"
-    message = f"{goal} is asked for instead of {revision}"
+    message = f"{wanted} is asked for instead of {revision}"
     return SUPERSEDED, Outcome.SUPERSEDED, EventReason.ROLLOUT_SUPERSEDED, message
 
 

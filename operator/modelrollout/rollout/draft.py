@@ -21,7 +21,7 @@ from modelrollout.api.status import (
     RolloutStatus,
 )
 from modelrollout.rollout.judgement import current, of_attempt
-from modelrollout.rollout.observed import Evaluation
+from modelrollout.rollout.observed import GuardResult
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan, Source
 from modelrollout.rollout.situation import Situation
 
@@ -162,17 +162,12 @@ def revision_record(situation: Situation, ended: RolloutStatus) -> ModelRevision
         strategy=ended.strategy,
         started_at=ended.started_at,
         finished_at=ended.finished_at,
-        duration=in_words(situation.since(started)),
+        duration=format_duration(timedelta(seconds=round(situation.since(started).total_seconds()))),
         guards=ended.guards,
         arms=ended.arms,
         commands=tuple(each for each in situation.status.commands if each.at is not None and each.at >= started),
     )
     return ModelRevisionStatus(outcome=ended.outcome, slot=situation.slot_of(ended.revision), attempts=(attempt,))
-
-
-def in_words(duration: timedelta) -> str:
-    """A duration as Kubernetes shows it, in whole seconds."""
-    return format_duration(timedelta(seconds=round(duration.total_seconds())))
 
 
 def arm_statuses(situation: Situation) -> tuple[ArmStatus, ...]:
@@ -198,11 +193,12 @@ def guard_statuses(situation: Situation) -> tuple[GuardStatus, ...]:
     evaluation = current(situation)
     if evaluation is None:
         return situation.attempt.guards
-    return _told(evaluation)
+    return statuses_of(evaluation.results)
 
 
 @lru_cache(maxsize=16)
-def _told(evaluation: Evaluation) -> tuple[GuardStatus, ...]:
+def statuses_of(results: tuple[GuardResult, ...]) -> tuple[GuardStatus, ...]:
+    """Results of guards as the status keeps them."""
     # One decision asks for them up to three times, and making twenty takes longer than all the rest of it.
     return tuple(
         GuardStatus(
@@ -214,5 +210,5 @@ def _told(evaluation: Evaluation) -> tuple[GuardStatus, ...]:
             at=result.at,
             message=result.invalid or result.message,
         )
-        for result in evaluation.results
+        for result in results
     )

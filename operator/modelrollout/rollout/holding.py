@@ -8,7 +8,7 @@ from datetime import datetime
 from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import Phase
 from modelrollout.rollout.attempts import again, in_words
-from modelrollout.rollout.draft import Draft, arm_statuses, event, guard_statuses
+from modelrollout.rollout.draft import Draft, arm_statuses, draft, evaluation_request, event, guard_statuses
 from modelrollout.rollout.judgement import Effect, Judgement
 from modelrollout.rollout.plan import ARMED
 from modelrollout.rollout.rollback import roll_back
@@ -41,18 +41,12 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     return again(situation, EventReason.CANDIDATE_UNAVAILABLE, back, setback=True)
 
 
-def patience(situation: Situation) -> datetime:
-    """Until when the pods of the attempt are waited for that get no nearer to ready."""
-    moments = [moment for moment in (situation.attempt.step_started_at, situation.subject.progressed_at) if moment]
-    return max(moments, default=situation.now) + situation.spec.progress_deadline
-
-
 def _given_up(situation: Situation) -> Draft | None:
     """In the bake the last good revision may have no pods by intent: it is waited for no longer than for any pods."""
     if not situation.baking or situation.observed.workload(situation.home).desired:
         return None
     attempt = situation.attempt
-    if situation.now < patience(situation):
+    if situation.now < situation.patience(situation.subject):
         return None
     waited = in_words(situation.spec.progress_deadline)
     message = f"{attempt.revision} has had no ready pods for {waited}"
@@ -72,6 +66,25 @@ def _interrupted(situation: Situation) -> Draft | None:
         return None
     message = f"the traffic of {revision} was taken off before, by a rollback whose reason was lost or by somebody else"
     return roll_back(situation, AttemptReason.INTERRUPTED, message)
+
+
+def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
+    """The state as it is, with its guards watched; what it keeps (route, pods) is the caller's."""
+    return replace(
+        draft(situation, situation.status.phase, message),
+        evaluate=evaluation_request(situation),
+        breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
+        provider_down=judgement.provider_down,
+    )
+
+
+def unproven(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft | None:
+    """What the guards have against going on: a breach asks a person, silence holds; None for nothing."""
+    if judgement.effect in (Effect.PAUSE, Effect.ROLLBACK):
+        return await_approval(situation, state, GUARD_PAUSED, f"{judgement.message}: {judgement.evidence}")
+    if waits_for(situation, GUARD_PAUSED):
+        return still_waiting(situation, state)
+    return held(situation, judgement, state, due) if judgement.effect is Effect.HOLD else None
 
 
 def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft:

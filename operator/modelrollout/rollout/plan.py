@@ -61,6 +61,10 @@ class RoutePlan:
     split: str | None = None
     preview: str | None = None
 
+    def weight_of(self, revision: str) -> int:
+        """Parts per million that the weighted rule gives ``revision``."""
+        return max((slot.weight for slot in self.slots if slot.revision == revision), default=0)
+
 
 @dataclass(frozen=True)
 class WorkloadPlan:

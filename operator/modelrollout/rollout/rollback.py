@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 
 from modelrollout.api.modelrevision import ModelRevisionStatus
 from modelrollout.api.reasons import AttemptReason, EventReason
@@ -105,7 +104,7 @@ def _returning(situation: Situation, events: tuple[EventPlan, ...]) -> Draft:
             return blocked
     if not situation.confirmed(back):
         back = _as_far_as_pods_carry(situation, home, back)
-        due = _patience(situation, home)
+        due = situation.patience(situation.observed.workload(home))
         lighter = replace(state, route=back, shares=shares_in(back), wakes=(due,) if situation.now < due else ())
         return replace(lighter, rollout=attempt.model_copy(update={"weight": 0.0, "ramp": 0.0}))
     if situation.now < situation.settled_at:
@@ -120,15 +119,9 @@ def _as_far_as_pods_carry(situation: Situation, home: str, back: RoutePlan) -> R
         return back
     reached = capacity.carried(situation, home, FULL, situation.replicas)
     # A pod that never gets ready shall not keep users on what was found bad.
-    if reached >= FULL or situation.now >= _patience(situation, home):
+    if reached >= FULL or situation.now >= situation.patience(situation.observed.workload(home)):
         return back
     return situation.layout(home, revision, min(weight, WHOLE - reached))
-
-
-def _patience(situation: Situation, home: str) -> datetime:
-    """Until when pods of ``home`` are waited for that get no nearer to ready."""
-    moments = (situation.attempt.step_started_at, situation.observed.workload(home).progressed_at)
-    return max((moment for moment in moments if moment), default=situation.now) + situation.spec.progress_deadline
 
 
 def _off(situation: Situation) -> bool:

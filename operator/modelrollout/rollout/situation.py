@@ -143,7 +143,7 @@ class Situation:
         return self.status.phase is Phase.BAKING or waiting_in_bake
 
     @cached_property
-    def goal(self) -> str:
+    def wanted(self) -> str:
         """The revision that people want: what the spec asks for, or what a commanded rollback went to instead."""
         attempt = self.status.rollout
         if attempt is not None and attempt.instead_of == self.desired and attempt.outcome is None:
@@ -286,6 +286,11 @@ class Situation:
         """Ready pods that a share of ``weight`` parts per million needs, of a fleet of ``replicas``."""
         # A third of the traffic is not a whole number of parts per million: the one that is too much needs no pod.
         return max(1, ceil(self.replicas * (weight - ARMED) / WHOLE))
+
+    def patience(self, pods: Workload) -> datetime:
+        """Until when ``pods`` are waited for that get no nearer to ready."""
+        moments = (self.attempt.step_started_at, pods.progressed_at)
+        return max((moment for moment in moments if moment), default=self.now) + self.spec.progress_deadline
 
     def since(self, moment: datetime | None) -> timedelta:
         """Time gone by; zero where nothing was noted or the clock went back, so that this delays and never hurries."""

@@ -61,14 +61,13 @@ def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
     upcoming = _upcoming(situation)
     goal = _goal(situation, upcoming)
     number, stage = upcoming
-    target = _upcoming_weight(upcoming)
-    if target and not situation.written(goal):
-        revision = situation.attempt.revision
-        kept = _fleets(situation, target, stage).get(revision, 0)
-        reached = max(situation.in_force, capacity.carried(situation, revision, target, kept))
-        if capacity.limited(situation) and reached < target:
-            return _ramp(situation, state, stage, reached, target, slow)
+    revision, target = situation.attempt.revision, _upcoming_weight(upcoming)
     state = replace(state, fleets=_fleets(situation, target, stage))
+    if capacity.limited(situation) and target and not situation.written(goal):
+        kept = state.fleets.get(revision, 0)
+        reached = max(situation.in_force, capacity.carried(situation, revision, target, kept))
+        if reached < target:
+            return _ramp(situation, state, stage, reached, target, slow)
     if stage is None and slow and situation.written(goal):
         state = replace(state, phase=Phase.PROMOTING if state.phase is not Phase.VERIFYING else state.phase)
     moving = approach(situation, state, goal, slow=slow, enough=not _short(situation, stage, target))
@@ -79,7 +78,6 @@ def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
 
 def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int, target: int, slow: bool) -> Draft:
     """Less room than for two fleets: traffic follows the pods that are ready, and room follows the traffic."""
-    state = replace(state, fleets=_fleets(situation, target, stage))
     if reached <= max(situation.in_force, ARMED):
         ready, wanted = situation.subject.ready, situation.capacity_for(target)
         making = f"making room: {ready} of {wanted} pods of {situation.attempt.revision} are ready"
@@ -92,21 +90,15 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
         return moving
     ramped = situation.attempt.model_copy(
         update={
-            "ramp": percent(_weight(goal, situation.attempt.revision)),
+            "ramp": percent(goal.weight_of(situation.attempt.revision)),
             "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
         }
     )
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
 
 
-def _weight(route: RoutePlan, revision: str) -> int:
-    return max(slot.weight for slot in route.slots if slot.revision == revision)
-
-
 def _fleets(situation: Situation, target: int, stage: Stage | None) -> dict[str, int]:
     target = max(target, stage.load) if stage else target
-    if not situation.course.beside and situation.stable:
-        return {situation.stable: 0, situation.attempt.revision: situation.replicas}
     return capacity.fleets(situation, target, stage.replicas if stage else None)
 
 
@@ -174,12 +166,9 @@ def _watching(situation: Situation, judgement: Judgement) -> Draft:
         upcoming = _upcoming(situation)
         sized, target = upcoming[1], max(target, _upcoming_weight(upcoming))
     state = replace(
-        draft(situation, situation.status.phase, _message(situation)),
+        holding.watched(situation, judgement, _message(situation)),
         fleets=_fleets(situation, target, sized),
         route=situation.trial(stage, situation.in_force),
-        evaluate=evaluation_request(situation),
-        breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
-        provider_down=judgement.provider_down,
     )
     live = situation.observed.route
     taken = live.backends is not None and ARMED < live.lowest.get(situation.attempt.revision, 0) < situation.in_force
@@ -206,15 +195,7 @@ def _blocked(situation: Situation, judgement: Judgement, state: Draft, upcoming:
     if _lowered(situation):
         why = f"the last step is {percent(_heaviest(situation)):g} % now, less than it has"
         return holding.await_approval(situation, state, holding.STEPS_LOWERED, why)
-    if judgement.effect in (Effect.PAUSE, Effect.ROLLBACK):
-        return holding.await_approval(
-            situation, state, holding.GUARD_PAUSED, f"{judgement.message}: {judgement.evidence}"
-        )
-    if holding.waits_for(situation, holding.GUARD_PAUSED):
-        return holding.still_waiting(situation, state)
-    if judgement.effect is Effect.HOLD:
-        return holding.held(situation, judgement, replace(state, message=_message(situation)), due)
-    return _too_few_samples(situation, state)
+    return holding.unproven(situation, judgement, state, due) or _too_few_samples(situation, state)
 
 
 def _waiting_for_pods(situation: Situation, state: Draft, message: str) -> Draft:

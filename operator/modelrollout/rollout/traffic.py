@@ -20,8 +20,7 @@ def approach(situation: Situation, state: Draft, goal: RoutePlan, *, slow: bool,
         if situation.confirmed(goal) and situation.seen(revision):
             return None
         return waiting_for_gateway(situation, replace(state, route=goal), revision, slow)
-    weight = max(slot.weight for slot in goal.slots if slot.revision == revision)
-    if weight > ARMED >= situation.observed.route.weight_of(revision):
+    if goal.weight_of(revision) > ARMED >= situation.observed.route.weight_of(revision):
         armed = replace(goal, slots=situation.trial(None, ARMED).slots, mirror=None, split=_kept_split(situation))
         if not (enough and situation.confirmed(armed) and situation.seen(revision)):
             return waiting_for_gateway(situation, replace(state, route=armed), revision, slow)
@@ -34,7 +33,7 @@ def approach(situation: Situation, state: Draft, goal: RoutePlan, *, slow: bool,
 def softly(situation: Situation, state: Draft) -> Draft:
     """``state`` with its route; one that takes all users off the revision on trial comes by way of the armed weight."""
     goal, revision = state.route, situation.attempt.revision
-    if goal is None or max((slot.weight for slot in goal.slots if slot.revision == revision), default=0) >= ARMED:
+    if goal is None or goal.weight_of(revision) >= ARMED:
         return state
     live = situation.observed.route.weight_of(revision)
     if live < ARMED or (live == ARMED and situation.observed.route.accepted and situation.now >= situation.settled_at):

@@ -25,13 +25,9 @@ def verify(situation: Situation) -> Draft:
     """Gates first, then one trial of the guards, then the candidate's place in the route."""
     attempt = situation.attempt
     gate = situation.observed.gates.get(attempt.revision)
-    stages = situation.course.stages
-    fleets = capacity.fleets(situation, situation.first_target, stages[0].replicas if stages else None)
-    if not situation.course.beside and situation.stable:
-        fleets = {situation.stable: 0, attempt.revision: situation.replicas}
     state = replace(
         draft(situation, Phase.VERIFYING, f"checking {attempt.revision} before it gets traffic"),
-        fleets=fleets,
+        fleets=capacity.first_fleets(situation),
         gate=attempt.revision,
         evaluate=evaluation_request(situation, trial=True),
     )
