@@ -12,6 +12,7 @@ from typing_extensions import override
 from modelrollout.api.base import GROUP, VERSION, ApiModel
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.modelrevision import ModelRevision
+from modelrollout.api.rolloutpolicy import ClusterRolloutPolicy, RolloutPolicy
 from modelrollout.api.structural import Schema, structural, without_defaults
 
 HEADER = "# Generated from operator/modelrollout/api by `python -m modelrollout crds write crds/`. Do not edit.\n"
@@ -40,6 +41,12 @@ class Resource:
     model: type[ApiModel]
     short_name: str
     columns: tuple[Column, ...]
+    namespaced: bool = True
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the operator writes a status on it."""
+        return "status" in self.model.model_fields
 
     @property
     def kind(self) -> str:
@@ -49,8 +56,14 @@ class Resource:
     @property
     def plural(self) -> str:
         """Like ``modeldeployments``."""
-        return f"{self.kind.lower()}s"
+        kind = self.kind.lower()
+        return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
 
+
+POLICY_COLUMNS = (
+    Column("Selector", ".spec.selector.matchLabels", "Labels of the ModelDeployments that it applies to by itself"),
+    Column("Guards", ".spec.guards[*].name", "Names of its guards"),
+)
 
 AGE = Column("Age", ".metadata.creationTimestamp", "When it was created", type="date")
 
@@ -84,6 +97,8 @@ RESOURCES = (
             Column("Source", ".spec.model.source.uri", "Where the model repository is", priority=1),
         ),
     ),
+    Resource(RolloutPolicy, "rpol", (*POLICY_COLUMNS, AGE)),
+    Resource(ClusterRolloutPolicy, "crpol", (*POLICY_COLUMNS, AGE), namespaced=False),
 )
 
 
@@ -95,7 +110,8 @@ def schema_of(resource: Resource) -> Schema:
     properties["kind"] = {"type": "string", "description": f"Always {resource.kind}."}
     # The API server allows no more than this of metadata in a schema.
     properties["metadata"] = {"type": "object"}
-    properties["status"] = without_defaults(properties["status"])
+    if resource.has_status:
+        properties["status"] = without_defaults(properties["status"])
     return schema | {"required": ["spec"]}
 
 
@@ -115,13 +131,13 @@ def definition(resource: Resource) -> dict[str, Any]:
                 "shortNames": [resource.short_name],
                 "categories": ["modelrollout"],
             },
-            "scope": "Namespaced",
+            "scope": "Namespaced" if resource.namespaced else "Cluster",
             "versions": [
                 {
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    **({"subresources": {"status": {}}} if resource.has_status else {}),
                     "additionalPrinterColumns": [column.to_dict() for column in resource.columns],
                     "schema": {"openAPIV3Schema": _with_spoken_defaults(schema_of(resource))},
                 }

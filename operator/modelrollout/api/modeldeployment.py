@@ -13,6 +13,7 @@ from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel,
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.guard import Guard, OnBreach, Sli
 from modelrollout.api.hosts import Hosts, apart, different, meet, names_of
+from modelrollout.api.observation import Observation
 from modelrollout.api.rolloutspec import GUARDS_NEEDED, Rollout
 from modelrollout.api.rules import Rule
 from modelrollout.api.scalars import NAME_RULE, Label, ObjectName
@@ -122,6 +123,9 @@ class ModelDeploymentSpec(SpecModel):
     # A rollout that is left out is checked like an empty one: it needs guards too.
     rollout: Annotated[Rollout, Field(validate_default=True)] = {}  # type: ignore[assignment]  # noqa: RUF012
     """How a change moves: strategy, guards, deadlines. Required, because a rollout needs guards."""
+    observation: Observation | None = None
+    """Copies of requests for the observer: drift, comparison of answers, delayed labels. Only with a gateway. Default:
+    nothing is copied."""
     revision_history_limit: Annotated[StrictInt, Field(ge=1, le=50)] = 10
     """How many ModelRevisions are kept, 1 to 50: those one can go back to."""
 
@@ -151,6 +155,11 @@ class ModelDeploymentSpec(SpecModel):
             "self.rollout.guards.all(guard, !has(guard.sli))",
             "an sli is measured at the gateway: with traffic.service give each guard a query",
             lambda self: self.traffic.service is None or all(guard.sli is None for guard in self.rollout.guards),
+        ),
+        Rule(
+            "!has(self.observation) || has(self.traffic.gateway)",
+            "observation copies requests at the gateway: set traffic.gateway, or remove it",
+            lambda self: self.observation is None or self.traffic.gateway is not None,
         ),
         Rule(
             "!has(self.rollout) || !has(self.rollout.canary) || self.replicas != 1 || "

@@ -12,10 +12,15 @@ from modelrollout.api.modeldeployment import Metadata, ModelDeploymentSpec
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label, SemVer
 from modelrollout.api.status import (
+    DECISION_LIMIT,
+    GATE_LIMIT,
     GUARD_LIMIT,
     HISTORY_LIMIT,
     ArmStatus,
     CommandRecord,
+    ComparisonStatus,
+    Decision,
+    GateStatus,
     GuardStatus,
     Outcome,
     Sentence,
@@ -67,6 +72,12 @@ class RevisionAttempt(StatusModel):
     """The result of an A/B test, by arm."""
     commands: Annotated[tuple[CommandRecord, ...], First(HISTORY_LIMIT)] = ()
     """The commands that people gave during it, newest first."""
+    gates: Annotated[tuple[GateStatus, ...], First(GATE_LIMIT), ListKey("name")] = ()
+    """What the gates said."""
+    comparison: ComparisonStatus | None = None
+    """How its answers differed from those of stable."""
+    decisions: Annotated[tuple[Decision, ...], First(DECISION_LIMIT)] = ()
+    """Every decision with its evidence, newest first."""
 
 
 class ModelRevisionStatus(StatusModel):

@@ -10,7 +10,7 @@ from typing import Self
 
 
 class ConditionType(StrEnum):
-    """Conditions of a ModelDeployment. All are positive: True is the good state."""
+    """Conditions of a ModelDeployment. All but DriftDetected are positive: True is the good state."""
 
     when_true: str
     when_false: str
@@ -93,6 +93,57 @@ class ConditionType(StrEnum):
             "Read the message: it names what stands in the way. Where a person is waited for, promote, "
             "or abort with the command annotation."
         ),
+    )
+    WARM = (
+        "Warm",
+        "The candidate's pods were ready for the exact version and answered until their latency settled.",
+        "The candidate's pods do not answer real inferences. It has no traffic.",
+        "Read the message, then the log of the candidate's pods.",
+    )
+    CONTRACT_KEPT = (
+        "ContractKept",
+        "Inputs and outputs of the candidate fit those of the stable revision, or the MAJOR version is new.",
+        (
+            "The candidate has other inputs or outputs without a new MAJOR version: clients of the stable revision "
+            "would break. It gets no traffic. The message is the difference."
+        ),
+        "Give the model a new MAJOR version and tell its clients, or restore the inputs and outputs.",
+    )
+    GOLDEN_SET_PASSED = (
+        "GoldenSetPassed",
+        "The candidate answered the stored requests as expected.",
+        "The candidate answers stored requests otherwise than expected, or the set cannot be read. No traffic.",
+        "Read the message: it names the requests and outputs. Correct the model, or record the set anew.",
+    )
+    LOAD_TEST_PASSED = (
+        "LoadTestPassed",
+        "The candidate carried the burst within its bounds.",
+        "The candidate was too slow or failed requests in the burst. It gets no traffic.",
+        "Read the message; give the pods more resources or replicas, or look at the model.",
+    )
+    EVIDENCE_AVAILABLE = (
+        "EvidenceAvailable",
+        "Every series that the guards need was found when the attempt began.",
+        "A series that a guard needs is not in Prometheus: the guard will have no data and hold the rollout.",
+        "Read the message: it names series and guard. Have Prometheus scrape the target, or change the guard.",
+    )
+    WEIGHT_EFFECTIVE = (
+        "WeightEffective",
+        "Both arms get the share of the requests that the routes ask for.",
+        "The arms do not get the shares that the routes ask for: evidence and exposure are not what the steps say.",
+        "Look for another route of the hostname, clients that pin a revision, or a gateway that lags behind.",
+    )
+    OBSERVED = (
+        "Observed",
+        "The observer of this namespace gets copies of the requests.",
+        "The spec asks for observation and there is no observer here: nothing is copied, drift is not known.",
+        "Add the namespace to the Helm value observer.namespaces.",
+    )
+    DRIFT_DETECTED = (
+        "DriftDetected",
+        "The distribution of an input or output is no longer that of the profile. True is the bad state.",
+        "Nothing is known to drift.",
+        "Look at the features in status.drift. A rollout holds meanwhile; retraining is for a person to decide.",
     )
 
 
@@ -188,6 +239,51 @@ class EventReason(StrEnum):
         "The API server does not let the operator do what it needs.",
         "Grant what the message names to the operator's service account (the Helm chart does).",
     )
+    DRIFT_DETECTED = (
+        "DriftDetected",
+        "Inputs or outputs no longer look like the profile, under both arms: the world moved, not the candidate.",
+        "See condition DriftDetected and status.drift; retraining needs a person.",
+    )
+    DRIFT_ENDED = (
+        "DriftEnded",
+        "Inputs and outputs look like the profile again.",
+        "Nothing.",
+    )
+    RETRAINING_REQUESTED = (
+        "RetrainingRequested",
+        "The webhook for retraining was called.",
+        "Nothing.",
+    )
+    RETRAINING_FAILED = (
+        "RetrainingFailed",
+        "The webhook for retraining could not be called.",
+        "Read the message; command retrain once the webhook answers.",
+    )
+    WORLD_MOVED = (
+        "WorldMoved",
+        "Both arms break the same bound at the same time: the step is held, the candidate is not blamed.",
+        "Look at what both revisions share: clients, data, dependencies, nodes.",
+    )
+    WEIGHT_NOT_EFFECTIVE = (
+        "WeightNotEffective",
+        "The arms do not get the shares of the requests that the routes ask for.",
+        "See condition WeightEffective.",
+    )
+    SERIES_MISSING = (
+        "SeriesMissing",
+        "A series that a guard needs is not in Prometheus.",
+        "See condition EvidenceAvailable.",
+    )
+    OBSERVER_MISSING = (
+        "ObserverMissing",
+        "The spec asks for observation and there is no observer in this namespace.",
+        "See condition Observed.",
+    )
+    GATE_WARNED = (
+        "GateWarned",
+        "A gate failed that only warns; the attempt goes on.",
+        "Read the message.",
+    )
     COMMAND_ACCEPTED = (
         "CommandAccepted",
         "A command given by annotation was carried out.",
@@ -228,6 +324,26 @@ class AttemptReason(StrEnum):
         "GatesFailed",
         "A gate did not pass: the candidate could not answer real inferences. It never had traffic.",
         "Read the message, then the log of the candidate's pods.",
+    )
+    CONTRACT_BROKEN = (
+        "ContractBroken",
+        "Inputs or outputs changed in a breaking way without a new MAJOR version. It never had traffic.",
+        "Give the model a new MAJOR version, or restore the contract; the message is the difference.",
+    )
+    GOLDEN_SET_FAILED = (
+        "GoldenSetFailed",
+        "The candidate answered stored requests otherwise than expected. It never had traffic.",
+        "Correct the model, or record the set anew.",
+    )
+    LOAD_TEST_FAILED = (
+        "LoadTestFailed",
+        "The candidate was too slow or failed requests in the burst before its traffic.",
+        "Give the pods more room, or look at the model.",
+    )
+    WORLD_MOVED = (
+        "WorldMoved",
+        "Both arms break the same bound: a person is waited for.",
+        "Look at what both revisions share, then command promote or abort.",
     )
     PROGRESS_DEADLINE_EXCEEDED = (
         "ProgressDeadlineExceeded",

@@ -74,7 +74,7 @@ def _resource(resource: Resource) -> list[str]:
     schema = schema_of(resource)
     lines = [f"## {resource.kind}", "", f"Short name `{resource.short_name}`. {schema['description']}", ""]
     lines += _refused(schema)
-    for part in ("spec", "status"):
+    for part in [name for name in ("spec", "status") if name in schema["properties"]]:
         for path, inner in _objects(part, schema["properties"][part]):
             lines += [f"### {resource.kind} {path}", "", inner.get("description", ""), "", *_table(inner)]
             lines += _refused(inner)

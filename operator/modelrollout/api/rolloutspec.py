@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from modelrollout.api.base import Duration, SpecModel, StrictBool
 from modelrollout.api.durations import between
+from modelrollout.api.gates import Gates
 from modelrollout.api.guard import Guard
 from modelrollout.api.rules import ListKey, Rule
-from modelrollout.api.scalars import Label
+from modelrollout.api.scalars import Label, ObjectName
 from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Decider, Shadow, ShadowEnd, Strategy
 
 GUARDS_NEEDED = (
-    "a rollout needs guards: set at least one, or unguarded: true to move traffic without looking at any metric"
+    "a rollout needs guards: set at least one, name a policy that has some, or unguarded: true to move traffic "
+    "without looking at any metric"
 )
 _STEPS = f"(has(self.canary) ? size(self.canary.steps) : {len(Canary().steps)})"
+
+
+class PolicyKind(StrEnum):
+    """The two kinds of policy."""
+
+    ROLLOUT_POLICY = "RolloutPolicy"
+    CLUSTER_ROLLOUT_POLICY = "ClusterRolloutPolicy"
+
+
+class PolicyReference(SpecModel):
+    """A policy whose guards and SLIs the rollout uses."""
+
+    kind: PolicyKind = PolicyKind.ROLLOUT_POLICY
+    """RolloutPolicy (of this namespace) or ClusterRolloutPolicy."""
+    name: ObjectName
+    """Name of the policy."""
 
 
 class Rollout(SpecModel):
@@ -47,7 +66,13 @@ class Rollout(SpecModel):
     prometheus: Label = "default"
     """Which Prometheus of the operator's settings answers the guards."""
     guards: Annotated[tuple[Guard, ...], Field(max_length=20), ListKey("name")] = ()
-    """What is watched while traffic flows. At most 20. Required unless unguarded is true."""
+    """What is watched while traffic flows. At most 20. Required unless a policy is named or unguarded is true."""
+    policies: Annotated[tuple[PolicyReference, ...], Field(max_length=10)] = ()
+    """Policies whose guards and SLIs are used besides those whose selector takes this ModelDeployment. Of guards (and
+    SLIs) with the same name the last one counts: cluster policies by selector, policies by selector (each by name),
+    then these in order, then guards. At most 10."""
+    gates: Gates = Gates()
+    """What is checked on the candidate's pods before any traffic."""
     unguarded: StrictBool = False
     """True moves traffic by time alone, without any guard."""
     paused: StrictBool = False
@@ -55,14 +80,16 @@ class Rollout(SpecModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.unguarded || (has(self.guards) && size(self.guards) > 0)",
+            "self.unguarded || (has(self.guards) && size(self.guards) > 0) || (has(self.policies) && "
+            "size(self.policies) > 0)",
             GUARDS_NEEDED,
-            lambda self: self.unguarded or len(self.guards) > 0,
+            lambda self: self.unguarded or len(self.guards) > 0 or len(self.policies) > 0,
         ),
         Rule(
-            "!self.unguarded || !has(self.guards) || size(self.guards) == 0",
-            "unguarded: true contradicts guards: remove one of them",
-            lambda self: not self.unguarded or len(self.guards) == 0,
+            "!self.unguarded || ((!has(self.guards) || size(self.guards) == 0) && (!has(self.policies) || "
+            "size(self.policies) == 0))",
+            "unguarded: true contradicts guards and policies: remove one of them",
+            lambda self: not self.unguarded or (len(self.guards) == 0 and len(self.policies) == 0),
         ),
         Rule(
             "!has(self.canary) || self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "

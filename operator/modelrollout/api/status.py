@@ -20,6 +20,9 @@ HISTORY_LIMIT = 10
 QUARANTINE_LIMIT = 20
 GUARD_LIMIT = 20
 CONDITION_LIMIT = 16
+DECISION_LIMIT = 30
+GATE_LIMIT = 8
+DRIFT_LIMIT = 10
 
 
 class Phase(StrEnum):
@@ -67,13 +70,13 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(StatusModel):
-    """One standard Kubernetes condition; all of ours are positive."""
+    """One standard Kubernetes condition; all of ours but DriftDetected are positive."""
 
     type: Word
-    """Which condition: SpecValid, Ready, UpToDate, RouteAccepted, MetricsReachable, GuardsPassing or
-    Progressing."""
+    """Which condition, like SpecValid, Ready, UpToDate, GuardsPassing or Progressing (see
+    docs/conditions-and-events.md)."""
     status: ConditionStatus
-    """True, False or Unknown. True is the good state."""
+    """True, False or Unknown. True is the good state of all but DriftDetected."""
     reason: Word = ""
     """One CamelCase word for programs."""
     message: Sentence = ""
@@ -125,6 +128,89 @@ class GuardStatus(StatusModel):
     """When it was evaluated."""
     message: Sentence = ""
     """One line that explains the verdict."""
+    confidence: Number = None
+    """How sure a breach is by the sequential test, 0 to 1, where the guard weighs counts."""
+    baseline: Number = None
+    """The value of the stable revision at the same time, where it was measured."""
+    both: bool = False
+    """Whether the stable revision breaks the same bound: the world moved, not the candidate."""
+    query: Sentence = ""
+    """The PromQL that was asked, cut to 1024 characters."""
+
+
+class GuardRecord(StatusModel):
+    """What one guard said when a decision was taken."""
+
+    name: Word
+    """Name of the guard."""
+    verdict: Verdict
+    """Pass, Breach, NoData or ProviderDown."""
+    value: Number = None
+    """The value, in the unit of the SLI."""
+    threshold: Word = ""
+    """The bound it was compared with."""
+    samples: Number = None
+    """How many requests the value is made of."""
+    confidence: Number = None
+    """How sure a breach is, 0 to 1."""
+
+
+class Decision(StatusModel):
+    """One decision about an attempt, with the evidence it rests on."""
+
+    at: Instant
+    """When it was taken."""
+    decision: Word
+    """What: Step, Promote, Complete, RollBack, AwaitApproval, Hold or Abort."""
+    step: int = 0
+    """The step under way, counted from 1."""
+    weight: float = 0.0
+    """Percent of the traffic that the candidate had."""
+    message: Sentence = ""
+    """One line of why."""
+    guards: Annotated[tuple[GuardRecord, ...], First(GUARD_LIMIT)] = ()
+    """What each guard said."""
+
+
+class GateStatus(StatusModel):
+    """What one gate said of the candidate before its first traffic."""
+
+    name: Word
+    """Warm, Contract, GoldenSet or Load."""
+    state: Word = ""
+    """Running, Passed, Failed, Warned or Skipped."""
+    message: Sentence = ""
+    """One line: what was measured, or what is wrong."""
+    at: Instant | None = None
+    """When it was found."""
+
+
+class ComparisonStatus(StatusModel):
+    """Answers of both arms to the same requests since the candidate was first asked."""
+
+    compared: Number = None
+    """Requests that both arms answered."""
+    differing: Number = None
+    """Share of them with a difference beyond the tolerances, 0 to 1."""
+    label_flips: Number = None
+    """Share of them where the greatest entry (the label) is another one, 0 to 1."""
+    at: Instant | None = None
+    """When it was measured."""
+
+
+class DriftStatus(StatusModel):
+    """One feature or output whose distribution is no longer that of the profile."""
+
+    subject: Word
+    """Which, like ``feature age`` or ``output scores``."""
+    sli: Word = ""
+    """By which measure."""
+    value: Number = None
+    """Its value when it was told."""
+    threshold: Word = ""
+    """The bound."""
+    since: Instant | None = None
+    """Since when."""
 
 
 class ArmStatus(StatusModel):
@@ -217,6 +303,12 @@ class RolloutStatus(StatusModel):
     """What each guard said last."""
     arms: Annotated[tuple[ArmStatus, ...], First(2)] = ()
     """The result of an A/B test so far, by arm."""
+    gates: Annotated[tuple[GateStatus, ...], First(GATE_LIMIT), ListKey("name")] = ()
+    """What the gates said."""
+    comparison: ComparisonStatus | None = None
+    """How the answers of the candidate differ from those of stable, where the observer compares them."""
+    decisions: Annotated[tuple[Decision, ...], First(DECISION_LIMIT)] = ()
+    """The decisions so far with their evidence, newest first."""
 
 
 class HistoryEntry(StatusModel):
@@ -271,6 +363,8 @@ class ModelDeploymentStatus(StatusModel):
     """Whether the command pause froze the steps; resume lifts it."""
     commands: Annotated[tuple[CommandRecord, ...], First(HISTORY_LIMIT)] = ()
     """The last commands, newest first."""
+    drift: Annotated[tuple[DriftStatus, ...], First(DRIFT_LIMIT)] = ()
+    """What drifts now, worst first; empty while nothing is known to."""
 
 
 Status = TypeVar("Status", bound=StatusModel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelrollout.api.guard import Guard
+from modelrollout.api.guard import Guard, Sli
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import compile_query
 from modelrollout.evidence.slis import Indicator, catalog
@@ -84,4 +84,4 @@ def indicator(guard: Guard, context: Context) -> Indicator:
     """The catalog's entry for the guard's SLI; raises CatalogError where the source of ``context`` has none."""
     if guard.sli is None:
         raise ValueError(f"guard {guard.name} has no sli")
-    return catalog(context.profile).indicator(guard.sli, context)
+    return catalog(context.profile).indicator(Sli(guard.sli), context)

@@ -49,7 +49,8 @@ class Route:
     ``accepted`` says every gateway accepted and resolved this generation; ``rejection`` is the gateway's own sentence
     when one did not. ``accepted_since`` is when this process first saw ``token`` accepted. ``mirror`` is who gets
     copies of how many parts per million, ``split`` the arm of an A/B test that matches lead to. ``probed`` False: there
-    is no gateway that could be asked whether it knows a revision (a Service switches by its selector).
+    is no gateway that could be asked whether it knows a revision (a Service switches by its selector). ``observe``
+    are the parts per million that are copied to the observer.
     """
 
     backends: tuple[Backend, Backend] | None = None
@@ -62,6 +63,7 @@ class Route:
     mirror: tuple[str, int] | None = None
     split: str | None = None
     probed: bool = True
+    observe: int = 0
 
     def weight_of(self, revision: str | None) -> int:
         """Parts per million that reach ``revision`` by the weighted rule."""
@@ -82,21 +84,56 @@ class Probe:
 
 
 class GateState(StrEnum):
-    """How far the gates of a revision are."""
+    """How far a gate is. Warned: it failed, and the spec asks to be told only."""
 
     RUNNING = "Running"
     PASSED = "Passed"
     FAILED = "Failed"
+    WARNED = "Warned"
+    SKIPPED = "Skipped"
+
+
+class GateName(StrEnum):
+    """The gates, in the order in which they are passed."""
+
+    WARM = "Warm"
+    CONTRACT = "Contract"
+    GOLDEN_SET = "GoldenSet"
+    LOAD = "Load"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one gate says.
+
+    ``message`` is what was measured, or what is wrong. ``final`` True with FAILED: trying again cannot help (a broken
+    contract, other answers), so the attempt ends; else it is tried again until progressDeadline.
+    """
+
+    name: GateName
+    state: GateState
+    message: str = ""
+    at: datetime | None = None
+    final: bool = False
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The warm gate of one revision: ``message`` says what was measured, or why it has not passed yet."""
+    """The gates of one revision together: ``message`` says what was measured, or why they have not passed yet.
+
+    ``checks`` are those that were begun, in order; ``state`` is PASSED once every one is PASSED, WARNED or SKIPPED.
+    """
 
     revision: str
     state: GateState
     message: str = ""
     finished_at: datetime | None = None
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def final(self) -> bool:
+        """Whether a gate failed for good."""
+        return any(check.final and check.state is GateState.FAILED for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -105,6 +142,12 @@ class GuardResult:
 
     ``value`` is in the unit of the SLI (ratio, requests per second, seconds); ``invalid`` is the sentence that says
     why the query can never work (does not parse, many series, wrong type): a spec error, not a verdict.
+
+    ``confidence`` is how sure the sequential test is of a breach (0 to 1; None: no test). ``baseline`` is the stable
+    arm's value. ``both`` with BREACH: the stable revision breaks the same bound, or the SLI is about inputs that both
+    arms get; ``drift`` names then what drifts (``feature age``), empty for an SLI that is not about drift.
+    ``waits_until`` with NO_DATA: silence is as expected until then (warm-up, labelDelay) and spends no deadline.
+    ``query`` is what was asked, one line.
     """
 
     name: str
@@ -115,6 +158,36 @@ class GuardResult:
     samples: float | None = None
     message: str = ""
     invalid: str | None = None
+    confidence: float | None = None
+    baseline: float | None = None
+    both: bool = False
+    drift: str = ""
+    waits_until: datetime | None = None
+    query: str = ""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Whether the arms get the weights that the routes ask for: requests counted against the shares.
+
+    ``expected`` and ``observed`` are the candidate's shares (0 to 1) over the counted requests; ``effective`` False: by
+    the sequential test they differ beyond what matters.
+    """
+
+    expected: float
+    observed: float
+    samples: float
+    effective: bool = True
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Answers of both arms to the same requests: how many, and which shares differ or have another label."""
+
+    compared: float
+    differing: float | None = None
+    label_flips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +203,11 @@ class Arm:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All guards of one attempt, asked at the same time ``at``; ``source`` is what they were judged by."""
+    """All guards of one attempt, asked at the same time ``at``; ``source`` is what they were judged by.
+
+    ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences.
+    ``watch`` True: this is about the stable revision between rollouts, not about an attempt.
+    """
 
     attempt: int
     revision: str
@@ -138,6 +215,10 @@ class Evaluation:
     results: tuple[GuardResult, ...]
     source: Source = Source.WEIGHTED
     arms: tuple[Arm, ...] = ()
+    allocation: Allocation | None = None
+    comparison: Comparison | None = None
+    missing: tuple[str, ...] = ()
+    watch: bool = False
 
     def with_verdict(self, verdict: Verdict) -> tuple[GuardResult, ...]:
         """The results that say ``verdict``."""
@@ -154,7 +235,8 @@ class Observed:
     ModelRevisions, oldest first. ``silent_since`` is when the routes as they are now were first seen without any
     word of their gateways; None where there was one. ``known_good`` are revisions whose last attempt with an end of
     its own was promoted. ``models`` are Triton's name and the version of the model, by revision. ``claimed`` is the
-    sentence that names an older ModelDeployment with one of our hostnames at our gateway.
+    sentence that names an older ModelDeployment with one of our hostnames at our gateway. ``observer`` False: the spec
+    asks for observation and there is no observer in this namespace (a mirror to nothing fails all users).
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -171,6 +253,7 @@ class Observed:
     models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     claimed: str | None = None
     silent_since: datetime | None = None
+    observer: bool = True
 
     def workload(self, revision: str | None) -> Workload:
         """The pods of ``revision``; an empty record where there are none."""

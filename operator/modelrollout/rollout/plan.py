@@ -52,7 +52,8 @@ class RoutePlan:
 
     A slot may name a revision with weight 0: it is reached by the pinned header (and preview hostnames) only.
     ``split`` is the revision that the matches and cookies of an A/B test lead to; clients are kept on their arm.
-    ``preview`` is the revision that the preview hostnames lead to; None is ``stable``.
+    ``preview`` is the revision that the preview hostnames lead to; None is ``stable``. ``observe`` are parts per
+    million of the users' requests that are copied to the observer.
     """
 
     slots: tuple[Slot, Slot]
@@ -60,6 +61,7 @@ class RoutePlan:
     mirror: Mirror | None = None
     split: str | None = None
     preview: str | None = None
+    observe: int = 0
 
     def weight_of(self, revision: str) -> int:
         """Parts per million that the weighted rule gives ``revision``."""
@@ -75,12 +77,23 @@ class WorkloadPlan:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A time in which the routes gave the candidate ``share`` parts per million; the last one is still going on."""
+
+    since: datetime
+    share: int
+
+
+@dataclass(frozen=True)
 class EvaluationRequest:
     """Guards to evaluate every ``interval``; ``since`` is when the arm got its weight.
 
     ``slot`` is the candidate's place in the route. ``trial`` asks before any weight: only to find queries that can
     never work and providers that are down. ``source`` says by which requests the candidate is judged, ``guards`` are
-    the names of those to evaluate. With source Split the result has both arms.
+    the names of those to evaluate. With source Split the result has both arms. ``spans`` are the weights since then,
+    oldest first: evidence of both arms is compared within each, since a world that moves while weights change would
+    else look like a difference of the arms. ``compare`` asks for the Comparison too. ``watch`` is about the stable
+    revision between rollouts: ``revision`` and ``stable`` are the same, ``guards`` those of ``watch_guards``.
     """
 
     attempt: int
@@ -92,6 +105,9 @@ class EvaluationRequest:
     trial: bool = False
     source: Source = Source.WEIGHTED
     guards: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+    compare: bool = False
+    watch: bool = False
 
 
 @dataclass(frozen=True)

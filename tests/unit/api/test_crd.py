@@ -63,6 +63,7 @@ NODES = [
     (f"{resource.kind}.{part}", path, node)
     for resource in RESOURCES
     for part in ("spec", "status")
+    if part in schema_of(resource)["properties"]
     for path, node in nodes(part, schema_of(resource)["properties"][part])
 ]
 
