@@ -61,8 +61,9 @@ def model_deployment(
     name: str = MODEL_NAME,
     replicas: int = 1,
     rollout: Object | None = None,
+    model: str = MODEL_NAME,
 ) -> Object:
-    """The wish for one version, whose repository lies under ``prefix`` of the bucket."""
+    """The wish for one version of ``model``, whose repository lies under ``prefix`` of the bucket."""
     traffic: Object = {"gateway": {"name": place.gateway_name, "namespace": place.gateway_namespace}}
     if http is not None:
         traffic["http"] = {"hostnames": [http]}
@@ -74,7 +75,7 @@ def model_deployment(
         "metadata": {"name": name, "namespace": namespace_name},
         "spec": {
             "model": {
-                "name": MODEL_NAME,
+                "name": model,
                 "version": version,
                 "source": {
                     "uri": f"s3://{place.s3_bucket}/{prefix}",

@@ -60,6 +60,7 @@ class Place:
     image_operator: str
     image_triton: str
     helm: str
+    image_observer: str = ""
     audit_log: Path | None = None
 
     @property
@@ -98,6 +99,7 @@ def local_place(directory: Path = LOCAL) -> Place:
             image_operator=images["operator"],
             image_triton=images["triton"],
             helm=str(Path(addresses["binaries"]) / "helm"),
+            image_observer=images.get("observer", ""),
             audit_log=Path(addresses["auditLog"]),
         )
     except (OSError, ValueError, KeyError) as error:
@@ -148,4 +150,5 @@ def existing_place(environment: Mapping[str, str]) -> Place:
         image_operator=environment["IMAGE_OPERATOR"],
         image_triton=environment["IMAGE_TRITON"],
         helm=environment.get("HELM", "helm"),
+        image_observer=environment.get("IMAGE_OBSERVER", ""),
     )

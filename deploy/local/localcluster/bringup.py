@@ -81,7 +81,7 @@ def _bring(built: Future[tuple[str, Path]]) -> str:
 
 
 def project_images() -> dict[str, str]:
-    """Build operator and Triton from the checkout as it is, and give them to the cluster if it runs."""
+    """Build operator, observer and Triton from the checkout as it is, and give them to the cluster if it runs."""
     refs = {}
     for name in images.OF_THE_PROJECT:
         ref, archive = images.archive(name)

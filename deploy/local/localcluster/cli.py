@@ -26,11 +26,11 @@ One real single-node Kubernetes on this machine, from package registries alone.
 
 verbs:
   up        bring the cluster up (again: check its health and repair it); --without-project leaves out
-            the images of operator and Triton
+            the images of operator, observer and Triton
   down      remove every process, mount, interface, firewall rule and cgroup of it; --force also takes
             down the cluster of another checkout
   status    say what runs and what is ready (exit code 0 when all is)
-  images    build the images of operator and Triton, import them when the cluster runs, print them as JSON
+  images    build the images of operator, observer and Triton, import them when the cluster runs, print them as JSON
   binaries  build etcd, kube-apiserver, kubectl and the others only, print their folder (no root needed)
   env       print the cluster's addresses as JSON
 

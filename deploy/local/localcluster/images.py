@@ -82,14 +82,19 @@ def _triton() -> Recipe:
     return Recipe("triton", code / "Containerfile", below=_base(), files=files, wheels=(got, _pip()))
 
 
-def _operator() -> Recipe:
+def _locked() -> Recipe:
     lock = layout.REPO / "requirements.lock"
     if not lock.exists():
-        raise ClusterError(f"{lock} is missing: the operator's image is built from it")
-    code = _code("operator")
+        raise ClusterError(f"{lock} is missing: the images of operator and observer are built from it")
     locked = wheels("operator", lock, hashes=True)
-    deps = Recipe("operator-deps", code / "deps.Containerfile", below=_base(), files=(lock,), wheels=(locked, _pip()))
-    return Recipe("operator", code / "Containerfile", below=deps, files=(_operator_wheel(),), wheels=(_pip(),))
+    code = _code("operator") / "deps.Containerfile"
+    return Recipe("operator-deps", code, below=_base(), files=(lock,), wheels=(locked, _pip()))
+
+
+def _ours(name: str) -> Recipe:
+    """An image of this project's own code."""
+    code = _code(name) / "Containerfile"
+    return Recipe(name, code, below=_locked(), files=(_operator_wheel(),), wheels=(_pip(),))
 
 
 def _operator_wheel() -> Path:
@@ -127,11 +132,12 @@ _RECIPES: dict[str, Callable[[], Recipe]] = {
     "envoy": lambda: _wheel("envoy"),
     "rclone": lambda: _wheel("rclone"),
     "triton": _triton,
-    "operator": _operator,
+    "operator": lambda: _ours("operator"),
+    "observer": lambda: _ours("observer"),
 }
 FROM_GO = ("pause", "gateway", "prometheus")
 OF_THE_CLUSTER = ("pause", "gateway", "prometheus", "envoy", "rclone")
-OF_THE_PROJECT = ("operator", "triton")
+OF_THE_PROJECT = ("operator", "observer", "triton")
 
 
 def archive(name: str) -> tuple[str, Path]:

@@ -1,4 +1,4 @@
-"""The trained part of a digits model: layers of numbers, applied with numpy alone.
+"""The trained part of a demo model: layers of numbers, applied with numpy alone.
 
 The server needs no scikit-learn and no pickle, so versions of libraries at training and serving may differ.
 """
@@ -32,12 +32,12 @@ class Classifier:
             arrays[f"bias_{i}"] = np.asarray(bias, dtype=np.float32)
         np.savez(path, **arrays)
 
-    def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Ten probabilities of a batch of features, shapes (n, 64) and (n, 10)."""
+    def probabilities(self, features: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
+        """Probabilities of a batch of features, shapes (n, features) and (n, classes); sharper ones are surer."""
         values = features
         for weights, bias in self.layers[:-1]:
             values = np.maximum(values @ weights + bias, 0.0)
         weights, bias = self.layers[-1]
-        scores = values @ weights + bias
+        scores = sharpness * (values @ weights + bias)
         powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
