@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from modelrollout.api.base import Duration, SpecModel, StrictFloat, StrictInt
+from modelrollout.api.base import Duration, SpecModel, StrictBool, StrictFloat, StrictInt
 from modelrollout.api.durations import between
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import ObjectName
@@ -54,7 +54,7 @@ class OutputTolerance(SpecModel):
     """Greatest good difference as a share of the expected number."""
     top_k: Annotated[StrictInt, Field(ge=1, le=100)] | None = None
     """Compare only which the k greatest entries of the last dimension are, in order. 1 to 100."""
-    ignore: bool = False
+    ignore: StrictBool = False
     """Do not compare this output."""
 
     rules: ClassVar[tuple[Rule, ...]] = (

@@ -154,6 +154,11 @@ class Guard(SpecModel):
             ),
         ),
         Rule(
+            "!has(self.relativeTo) || !has(self.sli) || self.sli != 'request-rate'",
+            "the request-rate of an arm is what its weight says: compare it with min or max",
+            lambda self: self.relative_to is None or self.sli != Sli.REQUEST_RATE,
+        ),
+        Rule(
             "!has(self.minEffect) || has(self.relativeTo)",
             "minEffect is a rise over stable: set relativeTo: stable, or use max",
             lambda self: self.min_effect is None or self.relative_to is not None,
@@ -208,7 +213,7 @@ class Guard(SpecModel):
             ),
         ),
         Rule(
-            "!has(self.sli) || !self.sli.startsWith('latency-') || !has(self.max) || "
+            "!has(self.sli) || !(self.sli in ['latency-p50', 'latency-p95', 'latency-p99']) || !has(self.max) || "
             f"(self.max > 0.0 && self.max <= {LONGEST_LATENCY})",
             "the max of a latency is in seconds, above 0 and at most 60: write 500 ms as 0.5 (for longer "
             "ones use a query)",
