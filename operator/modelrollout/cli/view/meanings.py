@@ -76,6 +76,16 @@ REASONS = {
         "taken off it before."
     ),
     "GatesFailed": "It did not pass the warm gate within progressDeadline ({progress_deadline}). Users never met it.",
+    "ContractBroken": (
+        "Its inputs or outputs are not those of the revision that serves, and the version of the model has no new "
+        "MAJOR number: clients would have broken. Users never met it."
+    ),
+    "GoldenSetFailed": "It answered stored requests otherwise than expected. Users never met it.",
+    "LoadTestFailed": "It was too slow, or failed requests, in the burst before its traffic. Users never met it.",
+    "WorldMoved": (
+        "Both arms break the same bound at the same time, so it is not the candidate alone: the step is held and a "
+        "person is asked."
+    ),
     "Interrupted": (
         "The routes had less traffic for it than the status says: either the operator was stopped in the middle of a "
         "rollback, or somebody edited the routes. A revision that may have been found bad gets no traffic again."
@@ -96,7 +106,7 @@ REASONS = {
     "ApprovalStep": "The strategy asks for a person here.",
     "Approved": "A person let it go on.",
     "Promoted": "It passed every step and the bake.",
-    "FirstDeployment": "Nothing served before, so there was nothing to compare it with: it got all"
+    "FirstDeployment": "Nothing served before, so there was nothing to compare it with: it got all "
     "traffic after its gates.",
 }
 """What the reason of an attempt means."""
