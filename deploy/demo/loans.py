@@ -24,7 +24,7 @@ MODELS = Path(__file__).resolve().parent / "models"
 MODEL_NAME = "loans"
 NUMBERS = ("age", "income", "debt", "late_payments")
 DECISIONS = ("approve", "review", "decline")
-_SHARES = (0.30, 0.25, 0.25, 0.18, 0.02)
+_SHARES = (0.30, 0.25, 0.25, 0.16, 0.02, 0.02)
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,15 @@ class Recipe:
 
 
 GOOD = Recipe("1.0.0")
+FAILING = Recipe("1.0.1", refuses=("islands",))
+FAILING_MORE = Recipe("1.0.2", refuses=("islands", "harbour"))
 BETTER = Recipe("1.1.0", applicants=8000)
 SHARPER = Recipe("1.2.0", sharpness=4.0)
 MONTHLY = Recipe("1.3.0", incomes_a_year=12.0)
 SLOW = Recipe("1.4.0", delay=0.15)
 RENAMED = Recipe("1.5.0", scores="PROBABILITIES")
 RENAMED_MAJOR = Recipe("2.0.0", scores="PROBABILITIES")
+RECIPES = (GOOD, FAILING, FAILING_MORE, BETTER, SHARPER, MONTHLY, SLOW, RENAMED, RENAMED_MAJOR)
 
 
 def population(count: int, seed: int, older: float = 0.0) -> Applicants:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from deploy.demo import loans
 from deploy.demo.install import CHART
 from deploy.demo.kube import Kube
 from deploy.demo.place import Place, bring_up_local, local_place
@@ -64,6 +65,23 @@ def models(place: Place, digits: Digits, tmp_path_factory: pytest.TempPathFactor
     return prefix
 
 
+@pytest.fixture(scope="session")
+def loans_store(place: Place) -> Callable[[Path, str], int]:
+    """Puts a folder under a prefix of the bucket."""
+    store = open_store(place.s3_here, place.s3_bucket, place.s3_access_key, place.s3_secret_key)
+    return lambda folder, prefix: upload(store, folder, prefix)
+
+
+@pytest.fixture(scope="session")
+def loans_models(loans_store: Callable[[Path, str], int], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Prefix in the bucket under which every loans version lies."""
+    prefix = f"tests/{uuid.uuid4().hex[:8]}"
+    for recipe in loans.RECIPES:
+        folder = loans.write_repository(recipe, tmp_path_factory.mktemp(recipe.version))
+        loans_store(folder, f"{prefix}/{recipe.version}")
+    return prefix
+
+
 @pytest.fixture
 def staging(place: Place, digits: Digits, models: str, tmp_path: Path) -> Staging:
     """Make a stage: ``async with staging() as stage``."""
@@ -71,6 +89,19 @@ def staging(place: Place, digits: Digits, models: str, tmp_path: Path) -> Stagin
     @contextlib.asynccontextmanager
     async def make(**options: object) -> AsyncIterator[Stage]:
         async with staged(place, digits, models, tmp_path, **options) as stage:  # type: ignore[arg-type]
+            yield stage
+
+    return make
+
+
+@pytest.fixture
+def loans_staging(place: Place, digits: Digits, loans_models: str, tmp_path: Path) -> Staging:
+    """The same for a loans model."""
+
+    @contextlib.asynccontextmanager
+    async def make(**options: object) -> AsyncIterator[Stage]:
+        chosen = {"model": loans.MODEL_NAME, **options}
+        async with staged(place, digits, loans_models, tmp_path, **chosen) as stage:  # type: ignore[arg-type]
             yield stage
 
     return make

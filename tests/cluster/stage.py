@@ -10,7 +10,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deploy.demo.chronicle import Chronicle, outcome_of
 from deploy.demo.kube import Kube, Object
@@ -18,7 +18,7 @@ from deploy.demo.manifests import model_deployment, namespace, secret
 from deploy.demo.place import Place
 from deploy.demo.recording import Recording, failed_by_traffic
 from deploy.demo.traffic import rest_traffic
-from deploy.demo.training import MODEL_NAME, Digits, Recipe
+from deploy.demo.training import MODEL_NAME, Digits
 
 from tests.cluster.operating import OperatorProcess
 from tests.cluster.timeline import Timeline
@@ -43,6 +43,14 @@ def rollout(*weights: int, hold: str = "5s", bake: str = "5s", **changes: Any) -
     }
 
 
+class Version(Protocol):
+    """A recipe of any model family."""
+
+    @property
+    def version(self) -> str:
+        """Version of the model; its repository lies under the prefix of this name."""
+
+
 @dataclass
 class Stage:
     """What a test acts on and looks at."""
@@ -55,22 +63,34 @@ class Stage:
     hostname: str
     chronicle: Chronicle
     operator: OperatorProcess | None
+    model: str = MODEL_NAME
     recording: Recording = field(default_factory=Recording)
     timeline: Timeline | None = None
 
-    def wish(self, recipe: Recipe, grpc: str | None = None, **changes: Any) -> Object:
+    def wish(self, recipe: Version, grpc: str | None = None, **changes: Any) -> Object:
         """The ModelDeployment with this version; ``spec`` goes over the rest of its spec."""
         prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
         plan = changes.pop("rollout", None) or rollout()
         gateway, spec = changes.pop("gateway", None), changes.pop("spec", {})
         hostname = changes.pop("hostname", self.hostname)
-        body = model_deployment(self.place, self.name, recipe.version, prefix, hostname, grpc, rollout=plan, **changes)
+        body = model_deployment(
+            self.place,
+            self.name,
+            recipe.version,
+            prefix,
+            hostname,
+            grpc,
+            self.model,
+            rollout=plan,
+            model=self.model,
+            **changes,
+        )
         if gateway is not None:
             body["spec"]["traffic"]["gateway"] = gateway
         body["spec"] |= spec
         return body
 
-    async def apply(self, recipe: Recipe, grpc: str | None = None, **changes: Any) -> str:
+    async def apply(self, recipe: Version, grpc: str | None = None, **changes: Any) -> str:
         """Apply the ModelDeployment with this version; returns the name of the revision it asks for."""
         generation = (await self.kube.apply(self.wish(recipe, grpc, **changes)))["metadata"]["generation"]
         status = await self.chronicle.until(
@@ -90,7 +110,7 @@ class Stage:
         process = await asyncio.create_subprocess_exec(
             str(plugin),
             arguments[0],
-            MODEL_NAME,
+            self.model,
             *arguments[1:],
             *where,
             stdout=asyncio.subprocess.PIPE,
@@ -137,7 +157,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def drawn(self, name: str) -> AsyncIterator[Timeline]:
         """What happens inside the block is kept for a picture (see ``timeline``), together with the traffic in it."""
-        timeline = self.timeline = Timeline(self.name, MODEL_NAME)
+        timeline = self.timeline = Timeline(self.name, self.model)
         async with timeline.following(self.kube):
             yield timeline
             await asyncio.sleep(0.2)
@@ -183,6 +203,7 @@ async def staged(
     *,
     with_operator: bool = True,
     prometheus: str | None = None,
+    model: str = MODEL_NAME,
 ) -> AsyncIterator[Stage]:
     """A stage in a fresh namespace, taken away afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
@@ -190,8 +211,8 @@ async def staged(
         await kube.apply(namespace(name))
         await kube.apply(secret(name, place))
         operator = OperatorProcess(place, name, folder, prometheus) if with_operator else None
-        chronicle = Chronicle(name, MODEL_NAME)
-        stage = Stage(place, kube, digits, prefix, name, f"{name}.example.com", chronicle, operator)
+        chronicle = Chronicle(name, model)
+        stage = Stage(place, kube, digits, prefix, name, f"{name}.example.com", chronicle, operator, model)
         try:
             async with chronicle.following(kube):
                 if operator is not None:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-REGIONS = ("north", "south", "east", "west", "islands")
+REGIONS = ("north", "south", "east", "west", "harbour", "islands")
 
 
 def preprocess(numbers: np.ndarray, regions: Sequence[str], incomes_a_year: float = 1.0) -> np.ndarray:
-    """Turn (n, 4) numbers (age, income, debt ratio, late payments) and n regions into (n, 9) features.
+    """Turn (n, 4) numbers (age, income, debt ratio, late payments) and n regions into (n, 10) features.
 
     ``incomes_a_year`` is how often an income is paid: 1 where it is a year's, 12 where it is a month's.
     """

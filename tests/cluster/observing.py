@@ -1,0 +1,59 @@
+"""The observer in a test's namespace, as the chart makes it: installed, asked, hung, gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import yaml
+from deploy.demo.install import CHART, image_value, values
+from deploy.demo.kube import Kube, Object
+from deploy.demo.place import Place
+
+OBSERVER = "modelrollout-observer"
+COMPONENT = "app.kubernetes.io/component"
+
+
+async def run(*command: str, within: float = 60.0) -> str:
+    """Run a command; its output is in the failure."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    said, complained = await asyncio.wait_for(process.communicate(), within)
+    assert process.returncode == 0, f"{' '.join(command)}:\n{said.decode()}\n{complained.decode()}"
+    return said.decode()
+
+
+async def observer_manifests(place: Place, namespace: str, folder: Path) -> list[Object]:
+    """What the chart makes of ``observer.namespaces: [namespace]``, without the operator."""
+    content = values(place)
+    content["settings"]["namespaces"] = [namespace]
+    content["observer"] = {"namespaces": [namespace], "image": image_value(place.image_observer)}
+    file = folder / "observer-values.json"
+    file.write_text(json.dumps(content))
+    said = await run(place.helm, "template", "modelrollout", str(CHART), "--values", str(file))
+    documents = [body for body in yaml.safe_load_all(said) if body]
+    return [body for body in documents if (body["metadata"].get("labels") or {}).get(COMPONENT) == "observer"]
+
+
+async def install_observer(place: Place, kube: Kube, namespace: str, folder: Path) -> None:
+    """Install it and wait until its pod is ready."""
+    manifests = await observer_manifests(place, namespace, folder)
+    kinds = {body["kind"] for body in manifests}
+    assert {"Deployment", "Service"} <= kinds, f"the chart made {sorted(kinds)}"
+    for body in manifests:
+        body["metadata"].setdefault("namespace", namespace)
+        await kube.apply(body)
+    await observer_ready(kube, namespace)
+
+
+async def observer_ready(kube: Kube, namespace: str) -> None:
+    """Wait until one pod of the observer is ready."""
+    await kube.wait(
+        "Deployment",
+        namespace,
+        OBSERVER,
+        lambda found: (found or {}).get("status", {}).get("readyReplicas", 0) >= 1,
+        "the observer is ready",
+    )

@@ -1,0 +1,87 @@
+"""What a candidate must show before any user meets it, asked of real Tritons: contract, golden answers, speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deploy.demo import loans
+from deploy.demo.kube import Object
+
+from tests.cluster.applicants import Flow, applicants
+from tests.cluster.conftest import Staging
+from tests.cluster.stage import Stage, lost, rollout
+from tests.cluster.test_faults import condition
+
+RECORDED = loans.population(20, seed=21)
+TOLERANCES = [{"output": "SCORES", "absolute": 0.3}]
+
+
+def golden(where: Object, **changes: Any) -> Object:
+    """The gates with a golden set, which a good retraining passes."""
+    return {"goldenSet": {**where, "tolerances": TOLERANCES, "maxFailures": 1, **changes}}
+
+
+async def refused(stage: Stage, flow: Flow, recipe: loans.Recipe, reason: str, kind: str, **changes: Any) -> Object:
+    """Apply a version that a gate must refuse before any user meets it; returns the gate's condition."""
+    before = stage.chronicle.status["revisions"]["stable"]
+    candidate = await stage.apply(recipe, **changes)
+    await stage.until_outcome(candidate, "RolledBack")
+    status = await stage.until_phase("RolledBack")
+    assert status["history"][0]["reason"] == reason
+    assert candidate in status["quarantined"]
+    assert status["revisions"]["stable"] == before
+    assert not any(stage.weights_of(candidate)), "it never had weight"
+    assert flow.met(candidate) == 0, "no user ever met it"
+    found = condition(status, kind)
+    assert found["status"] == "False", status["conditions"]
+    told = {gate["name"]: gate for gate in status["rollout"]["gates"]}
+    assert told[{"ContractKept": "Contract", "GoldenSetPassed": "GoldenSet", "LoadTestPassed": "Load"}[kind]][
+        "state"
+    ] == ("Failed")
+    return found
+
+
+@pytest.fixture
+def unlike(loans_store: Any, tmp_path: Path, loans_models: str) -> str:
+    """Where a version lies that brings the answers of another one along, in its own config.pbtxt."""
+    prefix = f"{loans_models}/with-golden-set"
+    content = {"golden": loans.golden_set(loans.GOOD, RECORDED)}
+    loans_store(loans.write_repository(loans.MONTHLY, tmp_path / "with-golden-set", content), prefix)
+    return prefix
+
+
+async def test_gates_keep_users_from_what_breaks_contract_answers_or_speed(loans_staging: Staging, unlike: str) -> None:
+    async with loans_staging() as stage:
+        body = {"golden.json": loans.golden_set(loans.GOOD, RECORDED)}
+        where = {"configMap": {"name": "answers", "key": "golden.json"}}
+        metadata = {"name": "answers", "namespace": stage.name}
+        await stage.kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": body})
+        first = await stage.apply(loans.GOOD, rollout=rollout(gates=golden(where)))
+        await stage.until_serves(first)
+        async with applicants(stage.place.gateway_here, stage.hostname) as flow:
+            found = await refused(stage, flow, loans.RENAMED, "ContractBroken", "ContractKept")
+            assert "SCORES" in found["message"], "the difference: what is gone"
+            assert "2.0.0" in found["message"] or "MAJOR" in found["message"], "and what to do"
+
+            plan = rollout(gates=golden(where))
+            found = await refused(stage, flow, loans.MONTHLY, "GoldenSetFailed", "GoldenSetPassed", rollout=plan)
+            assert "applicant-" in found["message"], "which of the stored requests"
+
+            plan = rollout(gates=golden({"parameter": "golden"}))
+            changes: Any = {"rollout": plan, "prefix": unlike}
+            await refused(stage, flow, loans.MONTHLY, "GoldenSetFailed", "GoldenSetPassed", **changes)
+
+            bounds = {"duration": "2s", "rate": 20, "maxLatencyP99": 0.1}
+            plan = rollout(gates={"load": bounds})
+            found = await refused(stage, flow, loans.SLOW, "LoadTestFailed", "LoadTestPassed", rollout=plan)
+
+            gates = {"load": bounds, **golden(where, tolerances=[{"output": "SCORES", "ignore": True}])}
+            major = await stage.apply(loans.RENAMED_MAJOR, rollout=rollout(50, hold="3s", bake="2s", gates=gates))
+            await stage.until_serves(major)
+            status = stage.chronicle.status
+            states = {gate["name"]: gate["state"] for gate in status["rollout"]["gates"]}
+            assert states == {"Warm": "Passed", "Contract": "Passed", "GoldenSet": "Passed", "Load": "Passed"}
+            assert flow.met(major) > 0
+        assert not lost(flow.recording)
