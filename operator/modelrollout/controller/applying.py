@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from modelrollout.api.base import StatusModel
@@ -16,7 +17,7 @@ from modelrollout.render.names import is_ours, owner_uid
 from modelrollout.render.names import preview as preview_name
 from modelrollout.render.readback import differs, observe_traffic
 from modelrollout.render.revision import Revision, materials, model_revision
-from modelrollout.render.route import ROUTE_KINDS, preview_routes, routes
+from modelrollout.render.route import ROUTE_KINDS, preview_routes, routes, without_observer
 from modelrollout.render.service import disruption_budget, service
 from modelrollout.render.traffic_service import SERVICE, traffic_service
 from modelrollout.render.upgrade import as_made
@@ -35,12 +36,18 @@ def status_body(live: Manifest, status: StatusModel) -> Manifest:
 
 
 class Applier:
-    """Writes what a Plan asks for. Every method raises the PortErrors of the cluster."""
+    """Writes what a Plan asks for. Every method raises the PortErrors of the cluster.
 
-    def __init__(self, cluster: Cluster, cache: Cache, settings: Settings) -> None:
+    ``observed`` says whether a namespace has an observer.
+    """
+
+    def __init__(
+        self, cluster: Cluster, cache: Cache, settings: Settings, observed: Callable[[str], bool] = lambda _: False
+    ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
+        self._observed = observed
 
     async def apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
         """All objects of ``plan``, in the order that is safe when it is cut off anywhere.
@@ -59,6 +66,23 @@ class Applier:
                 await self._fleet(key, wish, revision, 0, addressed=False)
         for name in plan.prune:
             await self._delete(key, wish, "ModelRevision", name)
+
+    async def unobserve(self, key: Key, uid: str) -> None:
+        """Take the copies for an observer that is not there out of the routes of the owner ``uid``, whatever else is.
+
+        Envoy Gateway answers all users with 500 meanwhile, so it waits for no decision: none may come (a spec that
+        cannot be read), or it may leave the routes alone.
+        """
+        if self._observed(key.namespace):
+            return
+        for kind in ROUTE_KINDS:
+            live = self._cache.get(key, kind, key.name)
+            if live is None or not is_ours(live, uid):
+                continue
+            body = without_observer(live)
+            if body is not None:
+                _LOGGER.warning("%s/%s: the observer is gone, its copies end", *_names(key))
+                self._cache.put(key, await self._change(body, live["metadata"]["uid"]))
 
     async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
         """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped."""
@@ -121,6 +145,8 @@ class Applier:
         if plan.mirror is not None and not self._addressed(key, wish, plan.mirror.revision):
             # Envoy Gateway answers all users with 500 while the Service that gets their copies does not exist.
             plan = replace(plan, mirror=None)
+        if plan.observe and not self._observed(key.namespace):
+            plan = replace(plan, observe=0)
         by_gateway = wish.spec.traffic.gateway is not None
         bodies = (*routes(wish, plan), *preview_routes(wish, plan)) if by_gateway else (traffic_service(wish, plan),)
         for body in bodies:

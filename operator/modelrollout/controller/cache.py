@@ -28,6 +28,11 @@ class Key:
     name: str
 
 
+def namespace_key(namespace: str) -> Key:
+    """Under which objects are kept that concern every ModelDeployment of a namespace: none has an empty name."""
+    return Key(namespace, "")
+
+
 class Follower(Protocol):
     """Told of every change, in order."""
 

@@ -51,8 +51,10 @@ def gather(
     obstacles: Obstacles,
     settings: Settings,
     now: datetime,
+    *,
+    observer: bool = False,
 ) -> Observed:
-    """Everything that the decision about ``deployment`` may look at."""
+    """Everything that the decision about ``deployment`` may look at; ``observer``: its namespace has one."""
     uid = deployment.metadata.uid
     records = (each for each in cache.read(key, "ModelRevision", _revision) if uid and each.owner == uid)
     own = sorted(records, key=lambda each: (each.created, each.name, each.uid))
@@ -72,6 +74,7 @@ def gather(
         models={each.name: (each.model, each.version) for each in own},
         claimed=claims.claimed(key),
         silent_since=record.silent_since(route, now),
+        observer=observer,
     )
 
 

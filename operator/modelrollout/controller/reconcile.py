@@ -14,6 +14,7 @@ from modelrollout.controller.claims import Claims
 from modelrollout.controller.gather import gather
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
+from modelrollout.controller.observers import Observers
 from modelrollout.controller.obstacles import Obstacles
 from modelrollout.ports import (
     Clock,
@@ -75,9 +76,11 @@ class Reconciler:
         self._measurer = measurer
         self._telemetry = telemetry
         self._may_act = may_act
-        self._applier = Applier(cluster, cache, settings)
         self._claims = Claims(measurements.wake)
+        self._observers = Observers(measurements.wake)
         cache.follow(self._claims)
+        cache.follow(self._observers)
+        self._applier = Applier(cluster, cache, settings, self._observers.there)
         self._obstacles: dict[Key, Obstacles] = {}
         self._delays: dict[Key, float] = {}
         self._going: dict[Key, str] = {}
@@ -94,6 +97,7 @@ class Reconciler:
             return 1.0
         with self._telemetry.reconciling():
             try:
+                await self._applier.unobserve(key, raw["metadata"]["uid"])
                 return await self._turn(key, raw)
             except ConflictError as error:
                 self._telemetry.reconcile_failed("Conflict")
@@ -135,7 +139,10 @@ class Reconciler:
             return None
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
-        observed = gather(key, wish, self._cache, self._claims, record, obstacles, self._settings, now)
+        observer = self._observers.there(key.namespace)
+        observed = gather(
+            key, wish, self._cache, self._claims, record, obstacles, self._settings, now, observer=observer
+        )
         plan = decide(wish, wish.status, observed, now)
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)

@@ -12,8 +12,8 @@ from typing import Any
 
 import kopf
 
-from modelrollout.controller.cache import Cache, Key
-from modelrollout.render.names import SELECTOR, deployment_of
+from modelrollout.controller.cache import Cache, Key, namespace_key
+from modelrollout.render.names import SELECTOR, deployment_of, is_observer
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,10 @@ def missed(cache: Cache, wake: Callable[[Key], None]) -> Callable[[str, str | No
 
 
 def key_of(watched: Watched, manifest: Any) -> Key | None:
-    """The ModelDeployment that an object is or belongs to."""
+    """The ModelDeployment that an object is or belongs to; the observer's Service belongs to its whole namespace."""
     metadata = manifest["metadata"]
+    if watched.kind == "Service" and is_observer(manifest):
+        return namespace_key(metadata["namespace"])
     name = metadata["name"] if watched.own else deployment_of(manifest)
     return Key(metadata["namespace"], name) if name else None
 

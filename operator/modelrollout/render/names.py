@@ -23,6 +23,14 @@ SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 
+OBSERVER = "modelrollout-observer"
+"""Name of the Service that gets copies of requests, in each namespace that has an observer."""
+_OBSERVER_LABELS = {
+    LABEL_MANAGED_BY: MANAGED_BY,
+    LABEL_NAME: OBSERVER,
+    "app.kubernetes.io/component": "observer",
+}
+
 
 def labels(deployment: str, revision: str | None = None) -> dict[str, str]:
     """Labels of a child of ModelDeployment ``deployment``; routes belong to no revision."""
@@ -88,6 +96,13 @@ def revision_of(manifest: Mapping[str, Any]) -> str | None:
     """Name of the revision that a child's labels name."""
     found = ((manifest.get("metadata") or {}).get("labels") or {}).get(LABEL_REVISION)
     return str(found) if found else None
+
+
+def is_observer(manifest: Mapping[str, Any]) -> bool:
+    """Whether the object is the Service of a namespace's observer, by its name and labels."""
+    metadata = manifest.get("metadata") or {}
+    found = metadata.get("labels") or {}
+    return metadata.get("name") == OBSERVER and all(found.get(key) == value for key, value in _OBSERVER_LABELS.items())
 
 
 def child(

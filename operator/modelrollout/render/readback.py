@@ -23,6 +23,7 @@ __all__ = [
     "mirror_of",
     "observe_routes",
     "observe_traffic",
+    "observed_share",
     "route_state",
     "split_of",
 ]
@@ -78,6 +79,7 @@ def observe_routes(routes: Sequence[Live | None]) -> Route:
         rejection=next((state.rejection for state in states if state.rejection), None),
         mirror=max((mirror for mirror in mirrors if mirror), key=lambda mirror: mirror[1], default=None),
         split=next((split for split in splits if split), None),
+        observe=max((observed_share(route) for route in present), default=0),
     )
 
 
@@ -104,14 +106,26 @@ def backends_of(route: Live) -> tuple[Backend, Backend] | None:
 
 
 def mirror_of(route: Live) -> tuple[str, int] | None:
-    """Who gets copies of how many parts per million of the weighted rule's requests; the greatest of several."""
+    """Who gets copies of how many parts per million of the weighted rule's requests; the greatest of several.
+
+    The observer's copies do not count: they are nobody's trial.
+    """
+    found = [mirror for mirror in _mirrors(route) if mirror[0] != names.OBSERVER]
+    return max(found, key=lambda mirror: mirror[1], default=None)
+
+
+def observed_share(route: Live) -> int:
+    """Parts per million of the weighted rule's requests that are copied to the observer."""
+    return max((share for name, share in _mirrors(route) if name == names.OBSERVER), default=0)
+
+
+def _mirrors(route: Live) -> list[tuple[str, int]]:
     rules = get(route, "spec", "rules") or [{}]
-    found = [
+    return [
         (str(get(mirror, "backendRef", "name")), _share(mirror))
         for mirror in (entry.get("requestMirror") for entry in rules[0].get("filters") or ())
         if mirror
     ]
-    return max(found, key=lambda mirror: mirror[1], default=None)
 
 
 def _share(mirror: Live) -> int:

@@ -34,6 +34,29 @@ def routes(deployment: ModelDeployment, plan: RoutePlan) -> tuple[Manifest, ...]
     return tuple(found)
 
 
+def without_observer(route: Manifest) -> Manifest | None:
+    """A live route as it is to be applied without the copies for the observer; None where it has none."""
+    rules = (route.get("spec") or {}).get("rules") or []
+    if not any(_is_observers(entry) for rule in rules for entry in rule.get("filters") or ()):
+        return None
+    metadata = {
+        part: route["metadata"][part]
+        for part in ("name", "namespace", "labels", "annotations", "ownerReferences")
+        if part in route["metadata"]
+    }
+    kept = []
+    for rule in rules:
+        filters = [entry for entry in rule.get("filters") or () if not _is_observers(entry)]
+        rest = {key: value for key, value in rule.items() if key != "filters"}
+        kept.append({**rest, "filters": filters} if filters else rest)
+    spec = {**route["spec"], "rules": kept}
+    return {"apiVersion": ROUTE_API, "kind": route["kind"], "metadata": metadata, "spec": spec}
+
+
+def _is_observers(entry: Body) -> bool:
+    return ((entry.get("requestMirror") or {}).get("backendRef") or {}).get("name") == names.OBSERVER
+
+
 def route_kinds(deployment: ModelDeployment) -> tuple[str, ...]:
     """The kinds of route that ``spec.traffic`` asks for; one of ours of another kind is to be deleted."""
     return tuple(_asked(deployment.spec.traffic))
@@ -102,7 +125,11 @@ def _rules(kind: str, deployment: ModelDeployment, plan: RoutePlan) -> list[Body
     port = _PORTS[kind]
     test = None if plan.split is None else deployment.spec.rollout.ab_test or ABTest()
     weighted = [_backend(slot.revision or plan.stable, slot.weight, port, test) for slot in plan.slots]
-    filters = [] if plan.mirror is None else [_mirror(plan.mirror, port)]
+    copies = [] if plan.mirror is None else [plan.mirror]
+    if plan.observe:
+        # The last one: statistics are told apart by the place, and the shadow's place is the first.
+        copies.append(Mirror(names.OBSERVER, plan.observe))
+    filters = [_mirror(mirror, port) for mirror in copies]
     rules = [_rule(kind, (EVERY_REQUEST,), weighted, filters)]
     for revision in _occupants(plan.slots):
         matches = pinned(revision, test, leads_to=revision == plan.split)
@@ -128,6 +155,8 @@ def _check(plan: RoutePlan) -> None:
         raise ValueError("an empty slot has weight")
     if plan.mirror is not None and not 0 < plan.mirror.weight <= WHOLE:
         raise ValueError(f"a mirror's weight is {plan.mirror.weight}, not 1 to {WHOLE}")
+    if not 0 <= plan.observe <= WHOLE:
+        raise ValueError(f"the observer's share is {plan.observe}, not 0 to {WHOLE}")
     if plan.split is not None and plan.split not in _occupants(plan.slots):
         raise ValueError(f"the split leads to {plan.split}, which has no slot")
 
