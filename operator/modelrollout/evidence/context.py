@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.modeldeployment import ModelDeployment
-from modelrollout.rollout.plan import EvaluationRequest, Source
+from modelrollout.rollout.plan import EvaluationRequest, Source, Span
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Context:
     route and ``source`` says which of its requests count; ``http`` and ``grpc`` say which routes exist; ``profile``
     names the gateway's SLI catalog (None: there is no gateway). ``interval`` is the time between evaluations and
     ``since`` when the arm got its weight: nothing before it is ever counted. ``enforce_namespace`` keeps every selector
-    of a user's query inside ``namespace``.
+    of a user's query inside ``namespace``. ``spans`` are the weights since then, oldest first (empty: not known);
+    ``watch`` says that the stable revision is looked at between rollouts, so there is no other arm.
     """
 
     namespace: str
@@ -32,6 +33,8 @@ class Context:
     since: datetime
     source: Source = Source.WEIGHTED
     enforce_namespace: bool = True
+    spans: tuple[Span, ...] = ()
+    watch: bool = False
 
     @classmethod
     def of(cls, deployment: ModelDeployment, request: EvaluationRequest, profile: str | None) -> Context:
@@ -49,6 +52,8 @@ class Context:
             interval=request.interval,
             since=request.since,
             source=request.source,
+            spans=request.spans,
+            watch=request.watch,
         )
 
     @property
@@ -58,5 +63,9 @@ class Context:
 
     @property
     def other(self) -> Context:
-        """The same question about the stable revision, which has the other slot."""
-        return replace(self, revision=self.stable, stable=self.revision, slot=1 - self.slot)
+        """The same question about the stable revision, which has the other slot.
+
+        A candidate that is judged by copies or by testers stands beside what users get from stable.
+        """
+        source = Source.SPLIT if self.source is Source.SPLIT else Source.WEIGHTED
+        return replace(self, revision=self.stable, stable=self.revision, slot=1 - self.slot, source=source)
