@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "Event": ("apis/events.k8s.io/v1", "events"),
     "Deployment": ("apis/apps/v1", "deployments"),
     "ReplicaSet": ("apis/apps/v1", "replicasets"),
+    "NetworkPolicy": ("apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("apis/policy/v1", "poddisruptionbudgets"),
     "Lease": ("apis/coordination.k8s.io/v1", "leases"),
     "Role": ("apis/rbac.authorization.k8s.io/v1", "roles"),
@@ -44,6 +45,8 @@ KINDS: dict[str, tuple[str, str]] = {
     "GRPCRoute": ("apis/gateway.networking.k8s.io/v1", "grpcroutes"),
     "ModelDeployment": ("apis/modelrollout.io/v1alpha1", "modeldeployments"),
     "ModelRevision": ("apis/modelrollout.io/v1alpha1", "modelrevisions"),
+    "RolloutPolicy": ("apis/modelrollout.io/v1alpha1", "rolloutpolicies"),
+    "ClusterRolloutPolicy": ("apis/modelrollout.io/v1alpha1", "clusterrolloutpolicies"),
 }
 """Kind: group and version as in the path, plural."""
 

@@ -71,7 +71,7 @@ class Stage:
         """The ModelDeployment with this version; ``spec`` goes over the rest of its spec."""
         prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
         plan = changes.pop("rollout", None) or rollout()
-        gateway, spec = changes.pop("gateway", None), changes.pop("spec", {})
+        gateway, spec, labels = changes.pop("gateway", None), changes.pop("spec", {}), changes.pop("labels", {})
         hostname = changes.pop("hostname", self.hostname)
         body = model_deployment(
             self.place,
@@ -88,6 +88,7 @@ class Stage:
         if gateway is not None:
             body["spec"]["traffic"]["gateway"] = gateway
         body["spec"] |= spec
+        body["metadata"]["labels"] = labels
         return body
 
     async def apply(self, recipe: Version, grpc: str | None = None, **changes: Any) -> str:
