@@ -1,0 +1,215 @@
+"""Which guards and SLIs a ModelDeployment ends up with: its own and those of policies, merged by one rule.
+
+Cluster policies by selector, then policies of the namespace by selector (each by name), then those that the rollout
+names, in order, then its own guards. Of guards (and of SLIs) with one name the last counts, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelrollout.api.base import clean
+from modelrollout.api.errors import InvalidSpec
+from modelrollout.api.guard import Guard
+from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.rolloutpolicy import PolicySpec, Selector, SliDefinition, parse_policy
+from modelrollout.api.rolloutspec import GUARDS_NEEDED, PolicyKind
+from modelrollout.api.status import GUARD_LIMIT
+
+LONGEST_PROBLEM = 500
+OWN = "spec.rollout.guards"
+"""Where a guard comes from that no policy brought."""
+
+
+@dataclass(frozen=True)
+class KnownPolicy:
+    """A policy as it was seen. ``namespace`` is empty for a ClusterRolloutPolicy.
+
+    ``spec`` None: it cannot be used, and ``problem`` says why; its selector is kept where that much can be read.
+    """
+
+    kind: PolicyKind
+    namespace: str
+    name: str
+    selector: Selector | None
+    spec: PolicySpec | None
+    problem: str = ""
+
+    @property
+    def title(self) -> str:
+        """Like ``ClusterRolloutPolicy house-rules``."""
+        return f"{self.kind} {self.name}"
+
+    def reaches(self, namespace: str) -> bool:
+        """Whether it may be used by ModelDeployments of ``namespace``."""
+        return self.kind is PolicyKind.CLUSTER_ROLLOUT_POLICY or self.namespace == namespace
+
+    def selects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether it applies by itself to a ModelDeployment of ``namespace`` with these labels."""
+        if self.selector is None or not self.reaches(namespace):
+            return False
+        return all(labels.get(name) == value for name, value in self.selector.match_labels.items())
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the guard of one name comes from: ``source`` is a policy's title or OWN.
+
+    ``selected``: the policy applies by its selector. ``instead_of`` are the sources whose guards of that name it
+    takes the place of, first to last.
+    """
+
+    guard: str
+    source: str
+    selected: bool = False
+    instead_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What comes out for one ModelDeployment.
+
+    ``wish`` has the effective guards in ``spec.rollout.guards``; ``definitions`` are the policies' SLIs that these
+    use, ``origins`` has one entry a guard, in order. ``problem`` is the sentence that says why it cannot be used; what
+    could be merged is in the other fields all the same.
+    """
+
+    wish: ModelDeployment
+    definitions: tuple[SliDefinition, ...] = ()
+    origins: tuple[Origin, ...] = ()
+    problem: str | None = None
+
+    def explained(self, problem: str | None) -> str | None:
+        """``problem`` of the effective wish, saying of a guard that a policy brought which policy that is."""
+        for origin in self.origins:
+            if problem and origin.source != OWN and problem.startswith(f"guard {origin.guard}:"):
+                return clean(f"{problem} (the guard is of {origin.source})", LONGEST_PROBLEM)
+        return problem
+
+
+@dataclass
+class _Merged:
+    """Guards and SLIs so far, in the order in which they count."""
+
+    guards: dict[str, tuple[Guard, Origin]] = field(default_factory=dict)
+    definitions: dict[str, tuple[SliDefinition, str]] = field(default_factory=dict)
+
+    def add(self, guards: Iterable[Guard], source: str, *, selected: bool = False) -> None:
+        for guard in guards:
+            before = self.guards.pop(guard.name, None)
+            instead_of = () if before is None else (*before[1].instead_of, before[1].source)
+            others = tuple(one for one in dict.fromkeys(instead_of) if one != source)
+            self.guards[guard.name] = guard, Origin(guard.name, source, selected, others)
+
+    def define(self, definitions: Iterable[SliDefinition], source: str) -> None:
+        for definition in definitions:
+            self.definitions[definition.name] = definition, source
+
+
+def read_policy(raw: Mapping[str, Any]) -> KnownPolicy:
+    """A policy as the API server gives it; never raises: what cannot be read is in ``problem``."""
+    metadata = raw.get("metadata") or {}
+    cluster = raw.get("kind") == PolicyKind.CLUSTER_ROLLOUT_POLICY
+    kind = PolicyKind.CLUSTER_ROLLOUT_POLICY if cluster else PolicyKind.ROLLOUT_POLICY
+    namespace = "" if cluster else str(metadata.get("namespace") or "default")
+    name = str(metadata.get("name") or "")
+    try:
+        spec = parse_policy(raw).spec
+    except InvalidSpec as error:
+        return KnownPolicy(kind, namespace, name, _selector(raw), None, str(error))
+    return KnownPolicy(kind, namespace, name, spec.selector, spec)
+
+
+def _selector(raw: Mapping[str, Any]) -> Selector | None:
+    """The selector of a policy that cannot be used, so that those whom it is for hear of it."""
+    spec = raw.get("spec")
+    try:
+        return Selector.model_validate(spec["selector"]) if isinstance(spec, dict) and "selector" in spec else None
+    except ValidationError:
+        return None
+
+
+def resolve(wish: ModelDeployment, policies: Iterable[KnownPolicy]) -> Resolution:
+    """What ``wish`` asks for where there are these ``policies``; each may be there once.
+
+    ``unguarded: true`` takes no guards at all, also none by selector: whoever writes it means it. A policy is a default
+    that an owner may override by name, not a fence.
+    """
+    rollout, metadata = wish.spec.rollout, wish.metadata
+    if rollout.unguarded:
+        return Resolution(wish)
+    reached = [policy for policy in policies if policy.reaches(metadata.namespace)]
+    selected = sorted(
+        (policy for policy in reached if policy.selects(metadata.namespace, metadata.labels)),
+        key=lambda policy: (policy.kind is not PolicyKind.CLUSTER_ROLLOUT_POLICY, policy.name),
+    )
+    if not selected and not rollout.policies:
+        return Resolution(wish, origins=tuple(Origin(guard.name, OWN) for guard in rollout.guards))
+    known = {(policy.kind, policy.name): policy for policy in reached}
+    named = [(reference, known.get((reference.kind, reference.name))) for reference in rollout.policies]
+    problems = [
+        f"rollout.policies names {reference.kind} {reference.name}, which does not exist here"
+        for reference, policy in named
+        if policy is None
+    ]
+    merged = _Merged()
+    found = [policy for _, policy in named if policy is not None]
+    for policy, by_selector in (*((policy, True) for policy in selected), *((policy, False) for policy in found)):
+        if policy.spec is None:
+            problems.append(f"{policy.title} cannot be used: {policy.problem}")
+            continue
+        merged.add(policy.spec.guards, policy.title, selected=by_selector)
+        merged.define(policy.spec.slis, policy.title)
+    merged.add(rollout.guards, OWN)
+    return _resolution(wish, merged, problems)
+
+
+def _resolution(wish: ModelDeployment, merged: _Merged, problems: Sequence[str]) -> Resolution:
+    kept = list(merged.guards.values())
+    used = {guard.sli for guard, _ in kept}
+    problems = [*problems, *_misfits(merged)]
+    if len(kept) > GUARD_LIMIT:
+        counts = ", ".join(f"{count} of {source}" for source, count in _counts(kept).items())
+        problems.append(f"policies and spec make {len(kept)} guards, at most {GUARD_LIMIT} are judged: {counts}")
+        # The owner's own are the last, and go before those of policies.
+        kept = kept[-GUARD_LIMIT:]
+    if not kept and not problems:
+        problems.append(f"its policies have no guards: {GUARDS_NEEDED}")
+    guards = tuple(guard for guard, _ in kept)
+    return Resolution(
+        wish if guards == wish.spec.rollout.guards else _with_guards(wish, guards),
+        tuple(definition for definition, _ in merged.definitions.values() if definition.name in used),
+        tuple(origin for _, origin in kept),
+        clean(problems[0], LONGEST_PROBLEM) if problems else None,
+    )
+
+
+def _misfits(merged: _Merged) -> Iterable[str]:
+    """Guards that ask more of a policy's SLI than its query can tell."""
+    for guard, _ in merged.guards.values():
+        definition, source = merged.definitions.get(guard.sli or "", (None, ""))
+        if definition is None:
+            continue
+        if guard.relative_to is not None or guard.confidence is not None:
+            yield (
+                f"guard {guard.name}: relativeTo and confidence need counts, and {source} defines {definition.name} by "
+                "a query: use max or min"
+            )
+        if guard.min_samples and definition.samples is None:
+            yield f"guard {guard.name}: minSamples needs the samples query of {definition.name} in {source}"
+
+
+def _counts(kept: Iterable[tuple[Guard, Origin]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for _, origin in kept:
+        counts[origin.source] = counts.get(origin.source, 0) + 1
+    return counts
+
+
+def _with_guards(wish: ModelDeployment, guards: tuple[Guard, ...]) -> ModelDeployment:
+    rollout = wish.spec.rollout.model_copy(update={"guards": guards})
+    return wish.model_copy(update={"spec": wish.spec.model_copy(update={"rollout": rollout})})
