@@ -80,7 +80,7 @@ class Process:
         if watched is None:
             return
         labels = manifest["metadata"].get("labels") or {}
-        if not watched.own and labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
+        if watched.labelled and labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
             return
         key = key_of(watched, manifest)
         if key is None:

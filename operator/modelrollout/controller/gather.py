@@ -14,6 +14,7 @@ from modelrollout.controller.claims import Claims
 from modelrollout.controller.measurements import Record
 from modelrollout.controller.obstacles import Obstacles
 from modelrollout.evidence.check import guards_problem
+from modelrollout.evidence.policies import Resolution
 from modelrollout.ports import Manifest
 from modelrollout.render.names import owner_uid, revision_of
 from modelrollout.render.pods import observe_workload
@@ -44,7 +45,7 @@ class _Revision:
 
 def gather(
     key: Key,
-    deployment: ModelDeployment,
+    resolution: Resolution,
     cache: Cache,
     claims: Claims,
     record: Record,
@@ -54,7 +55,8 @@ def gather(
     *,
     observer: bool = False,
 ) -> Observed:
-    """Everything that the decision about ``deployment`` may look at; ``observer``: its namespace has one."""
+    """Everything that the decision about the resolved wish may look at; ``observer``: its namespace has one."""
+    deployment = resolution.wish
     uid = deployment.metadata.uid
     records = (each for each in cache.read(key, "ModelRevision", _revision) if uid and each.owner == uid)
     own = sorted(records, key=lambda each: (each.created, each.name, each.uid))
@@ -65,7 +67,7 @@ def gather(
         probe=record.probe,
         gates=dict(record.gates),
         evaluation=record.evaluation,
-        problem=settings_problem(deployment, settings) or guards_problem(deployment),
+        problem=settings_problem(deployment, settings) or resolution.problem or _guards_problem(resolution),
         foreign=obstacles.foreign,
         denied=obstacles.denied,
         settle=_settle(key, deployment, settings),
@@ -76,6 +78,10 @@ def gather(
         silent_since=record.silent_since(route, now),
         observer=observer,
     )
+
+
+def _guards_problem(resolution: Resolution) -> str | None:
+    return resolution.explained(guards_problem(resolution.wish, definitions=resolution.definitions))
 
 
 def _settle(key: Key, deployment: ModelDeployment, settings: Settings) -> timedelta:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.evaluation import evaluate, requested, splits
@@ -63,21 +64,27 @@ class Measurer:
         self._gateway = gateway
         self._provider_failed = provider_failed
 
-    def want(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
-        """Have running exactly what ``plan`` asks for."""
+    def want(self, key: Key, wish: ModelDeployment, plan: Plan, definitions: tuple[SliDefinition, ...] = ()) -> None:
+        """Have running exactly what ``plan`` asks for; ``definitions`` are SLIs of policies that guards use."""
         want = self._measurements.want
-        evaluation, gate, probe = self._question(key, wish, plan.evaluate), plan.gate, plan.probe
+        evaluation, gate, probe = self._question(key, wish, plan.evaluate, definitions), plan.gate, plan.probe
         want(key, "evaluation", evaluation, lambda: self._evaluate_for_ever(key, _given(evaluation)))
         want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
         if gate is None:
             self._measurements.drop_gates(key)
         want(key, "probe", probe, lambda: self._probe_until_seen(key, wish, _given(probe)))
 
-    def _question(self, key: Key, wish: ModelDeployment, request: EvaluationRequest | None) -> _Question | None:
+    def _question(
+        self,
+        key: Key,
+        wish: ModelDeployment,
+        request: EvaluationRequest | None,
+        definitions: tuple[SliDefinition, ...],
+    ) -> _Question | None:
         if request is None:
             return None
         rollout, gateway = wish.spec.rollout, self._gateway_settings(key, wish)
-        context = Context.of(wish, request, None if gateway is None else str(gateway.profile))
+        context = Context.of(wish, request, None if gateway is None else str(gateway.profile), definitions)
         return _Question(request, context, requested(rollout.guards, request), rollout.prometheus)
 
     async def _evaluate_for_ever(self, key: Key, question: _Question) -> None:

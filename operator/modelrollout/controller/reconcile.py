@@ -16,6 +16,7 @@ from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
 from modelrollout.controller.observers import Observers
 from modelrollout.controller.obstacles import Obstacles
+from modelrollout.controller.policies import Policies
 from modelrollout.ports import (
     Clock,
     Cluster,
@@ -80,6 +81,9 @@ class Reconciler:
         self._observers = Observers(measurements.wake)
         cache.follow(self._claims)
         cache.follow(self._observers)
+        self.policies = Policies(measurements.wake)
+        """Which policies there are."""
+        cache.follow(self.policies)
         self._applier = Applier(cluster, cache, settings, self._observers.there)
         self._obstacles: dict[Key, Obstacles] = {}
         self._delays: dict[Key, float] = {}
@@ -137,11 +141,13 @@ class Reconciler:
             old = status_from(raw.get("status"))
             await self._write_status(key, raw, old, unreadable(old, raw["metadata"], str(error), self._clock.now()))
             return None
+        resolution = self.policies.resolve(wish)
+        wish = resolution.wish
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
         observer = self._observers.there(key.namespace)
         observed = gather(
-            key, wish, self._cache, self._claims, record, obstacles, self._settings, now, observer=observer
+            key, resolution, self._cache, self._claims, record, obstacles, self._settings, now, observer=observer
         )
         plan = decide(wish, wish.status, observed, now)
         obstacle = await self._apply(key, wish, plan)
@@ -154,7 +160,7 @@ class Reconciler:
                 self._obstacles[key] = obstacle
             return CONFLICT_DELAY
         self._delays.pop(key, None)
-        self._measurer.want(key, wish, plan)
+        self._measurer.want(key, wish, plan, resolution.definitions)
         self._telemetry.observe(key.namespace, key.name, plan.status, self._measurements.of(key).evaluation)
         seconds = None if plan.requeue_after is None else plan.requeue_after.total_seconds()
         return seconds if obstacle is None else min(seconds or OBSTACLE_DELAY, OBSTACLE_DELAY)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from modelrollout.api.base import clean
 from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
 from modelrollout.evidence.queries import indicator
@@ -20,16 +21,22 @@ DEFAULT_PROFILE = "envoy-gateway"
 
 
 def guards_problem(
-    deployment: ModelDeployment, enforce_namespace: bool = True, profile: str = DEFAULT_PROFILE
+    deployment: ModelDeployment,
+    enforce_namespace: bool = True,
+    profile: str = DEFAULT_PROFILE,
+    definitions: tuple[SliDefinition, ...] = (),
 ) -> str | None:
-    """The sentence that says which guard cannot be used and why; None where all can."""
+    """The sentence that says which guard cannot be used and why; None where all can.
+
+    ``definitions`` are SLIs of policies that the guards may use.
+    """
     metadata = deployment.metadata
     example = f"{metadata.name}-{EXAMPLE_HASH}"
     stages = [stage for stage in course_of(deployment.spec.rollout).stages if stage.guarded]
     for guard in deployment.spec.rollout.guards:
         try:
             if guard.query is None:
-                _check_sources(guard, stages, deployment, example, profile)
+                _check_sources(guard, stages, deployment, example, profile, definitions)
             else:
                 compile_query(
                     guard.query, metadata.namespace, metadata.name, example, example, guard.window, enforce_namespace
@@ -40,7 +47,12 @@ def guards_problem(
 
 
 def _check_sources(
-    guard: Guard, stages: Sequence[Stage], deployment: ModelDeployment, example: str, profile: str
+    guard: Guard,
+    stages: Sequence[Stage],
+    deployment: ModelDeployment,
+    example: str,
+    profile: str,
+    definitions: tuple[SliDefinition, ...],
 ) -> None:
     """Refuse an SLI that a stage of the strategy would judge by requests that cannot show it."""
     any_time = datetime(2000, 1, 1, tzinfo=UTC)
@@ -49,7 +61,7 @@ def _check_sources(
     )
     for source in dict.fromkeys(stage.source for stage in watched):
         request = EvaluationRequest(1, example, example, 0, any_time, timedelta(seconds=1), source=source)
-        context = Context.of(deployment, request, profile)
+        context = Context.of(deployment, request, profile, definitions)
         indicator(guard, context)
         for protocol in context.protocols:
             catalog(context.profile).names(protocol, context)

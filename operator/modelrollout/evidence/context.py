@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.rollout.plan import EvaluationRequest, Source, Span
 
 
@@ -18,7 +19,8 @@ class Context:
     names the gateway's SLI catalog (None: there is no gateway). ``interval`` is the time between evaluations and
     ``since`` when the arm got its weight: nothing before it is ever counted. ``enforce_namespace`` keeps every selector
     of a user's query inside ``namespace``. ``spans`` are the weights since then, oldest first (empty: not known);
-    ``watch`` says that the stable revision is looked at between rollouts, so there is no other arm.
+    ``watch`` says that the stable revision is looked at between rollouts, so there is no other arm. ``definitions`` are
+    SLIs of policies, which go before those of catalogs.
     """
 
     namespace: str
@@ -35,9 +37,16 @@ class Context:
     enforce_namespace: bool = True
     spans: tuple[Span, ...] = ()
     watch: bool = False
+    definitions: tuple[SliDefinition, ...] = ()
 
     @classmethod
-    def of(cls, deployment: ModelDeployment, request: EvaluationRequest, profile: str | None) -> Context:
+    def of(
+        cls,
+        deployment: ModelDeployment,
+        request: EvaluationRequest,
+        profile: str | None,
+        definitions: tuple[SliDefinition, ...] = (),
+    ) -> Context:
         """What ``request`` asks about the routes of ``deployment``, at a gateway of this profile."""
         traffic = deployment.spec.traffic
         return cls(
@@ -54,6 +63,7 @@ class Context:
             source=request.source,
             spans=request.spans,
             watch=request.watch,
+            definitions=definitions,
         )
 
     @property

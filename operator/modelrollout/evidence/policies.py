@@ -17,7 +17,7 @@ from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.rolloutpolicy import PolicySpec, Selector, SliDefinition, parse_policy
-from modelrollout.api.rolloutspec import GUARDS_NEEDED, PolicyKind
+from modelrollout.api.rolloutspec import GUARDS_NEEDED, PolicyKind, PolicyReference
 from modelrollout.api.status import GUARD_LIMIT
 
 LONGEST_PROBLEM = 500
@@ -133,8 +133,10 @@ def _selector(raw: Mapping[str, Any]) -> Selector | None:
         return None
 
 
-def resolve(wish: ModelDeployment, policies: Iterable[KnownPolicy]) -> Resolution:
-    """What ``wish`` asks for where there are these ``policies``; each may be there once.
+def resolve(
+    wish: ModelDeployment, policies: Iterable[KnownPolicy], denied: frozenset[PolicyKind] = frozenset()
+) -> Resolution:
+    """What ``wish`` asks for where there are these ``policies``; each may be there once. ``denied`` kinds are unknown.
 
     ``unguarded: true`` takes no guards at all, also none by selector: whoever writes it means it. A policy is a default
     that an owner may override by name, not a fence.
@@ -151,11 +153,7 @@ def resolve(wish: ModelDeployment, policies: Iterable[KnownPolicy]) -> Resolutio
         return Resolution(wish, origins=tuple(Origin(guard.name, OWN) for guard in rollout.guards))
     known = {(policy.kind, policy.name): policy for policy in reached}
     named = [(reference, known.get((reference.kind, reference.name))) for reference in rollout.policies]
-    problems = [
-        f"rollout.policies names {reference.kind} {reference.name}, which does not exist here"
-        for reference, policy in named
-        if policy is None
-    ]
+    problems = [_missing(reference, denied) for reference, policy in named if policy is None]
     merged = _Merged()
     found = [policy for _, policy in named if policy is not None]
     for policy, by_selector in (*((policy, True) for policy in selected), *((policy, False) for policy in found)):
@@ -166,6 +164,13 @@ def resolve(wish: ModelDeployment, policies: Iterable[KnownPolicy]) -> Resolutio
         merged.define(policy.spec.slis, policy.title)
     merged.add(rollout.guards, OWN)
     return _resolution(wish, merged, problems)
+
+
+def _missing(reference: PolicyReference, denied: frozenset[PolicyKind]) -> str:
+    names = f"rollout.policies names {reference.kind} {reference.name}"
+    if reference.kind in denied:
+        return f"{names}, and the operator may not read that kind: grant it get, list and watch, and restart it"
+    return f"{names}, which does not exist here"
 
 
 def _resolution(wish: ModelDeployment, merged: _Merged, problems: Sequence[str]) -> Resolution:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 import kopf
@@ -48,8 +48,9 @@ async def watch(
     login: LogsIn,
     stop: asyncio.Event,
     ready: Callable[[], None],
+    without: Container[str] = (),
 ) -> None:
-    """Watch every kind until ``stop``; ``ready`` is called when the watches run."""
+    """Watch every kind but those in ``without`` until ``stop``; ``ready`` is called when the watches run."""
 
     async def connection() -> kopf.ConnectionInfo:
         found = await login.credentials()
@@ -73,7 +74,7 @@ async def watch(
     try:
         with heeding_lists(missed(cache, wake)):
             await kopf.operator(
-                registry=registry_of(cache, wake, connection),
+                registry=registry_of(cache, wake, connection, without),
                 settings=kopf_settings(),
                 # Peering is off, but kopf makes itself an identity from the user's name, which a container's uid lacks.
                 identity=Identity("modelrollout"),

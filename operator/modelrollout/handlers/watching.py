@@ -6,7 +6,7 @@ every kind has been listed once, so the first decision already sees everything.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,22 @@ from modelrollout.render.names import SELECTOR, deployment_of, is_observer
 
 @dataclass(frozen=True)
 class Watched:
-    """A kind that is watched; ``own`` marks the ModelDeployment itself, all others are children by label."""
+    """A kind that is watched.
+
+    ``own`` marks the ModelDeployment itself, ``policy`` what concerns many of them; all others are children by label.
+    """
 
     group: str
     version: str
     plural: str
     kind: str
     own: bool = False
+    policy: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether only those with our labels are watched."""
+        return not (self.own or self.policy)
 
     @property
     def api_version(self) -> str:
@@ -41,16 +50,22 @@ KINDS = (
     Watched("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
     Watched("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
     Watched("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
+    Watched("modelrollout.io", "v1alpha1", "rolloutpolicies", "RolloutPolicy", policy=True),
+    Watched("modelrollout.io", "v1alpha1", "clusterrolloutpolicies", "ClusterRolloutPolicy", policy=True),
 )
 
 
 def registry_of(
-    cache: Cache, wake: Callable[[Key], None], login: Callable[[], Awaitable[kopf.ConnectionInfo]]
+    cache: Cache,
+    wake: Callable[[Key], None],
+    login: Callable[[], Awaitable[kopf.ConnectionInfo]],
+    without: Container[str] = (),
 ) -> kopf.OperatorRegistry:
-    """All handlers in a registry of their own: no globals."""
+    """All handlers in a registry of their own: no globals. Kinds in ``without`` are not watched."""
     registry = kopf.OperatorRegistry()
     for watched in KINDS:
-        _watch(registry, watched, cache, wake)
+        if watched.kind not in without:
+            _watch(registry, watched, cache, wake)
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.ConnectionInfo:
@@ -95,8 +110,13 @@ def missed(cache: Cache, wake: Callable[[Key], None]) -> Callable[[str, str | No
 
 
 def key_of(watched: Watched, manifest: Any) -> Key | None:
-    """The ModelDeployment that an object is or belongs to; the observer's Service belongs to its whole namespace."""
+    """The ModelDeployment that an object is or belongs to.
+
+    The observer's Service and policies belong to their whole namespace, a ClusterRolloutPolicy to that of no name.
+    """
     metadata = manifest["metadata"]
+    if watched.policy:
+        return namespace_key(metadata.get("namespace") or "")
     if watched.kind == "Service" and is_observer(manifest):
         return namespace_key(metadata["namespace"])
     name = metadata["name"] if watched.own else deployment_of(manifest)
@@ -113,7 +133,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = 500
     settings.watching.initial_streaming = False  # see listing.py
     for watched in KINDS:
-        if not watched.own:
+        if watched.labelled:
             settings.watching.label_selectors[watched.plural] = SELECTOR
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10

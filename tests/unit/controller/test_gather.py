@@ -14,6 +14,7 @@ from modelrollout.controller.claims import Claims
 from modelrollout.controller.gather import SERVICE_SETTLE, gather, workloads
 from modelrollout.controller.measurements import Record
 from modelrollout.controller.obstacles import Obstacles
+from modelrollout.evidence.policies import Resolution
 from modelrollout.ports import Manifest
 from modelrollout.render.names import labels, owner_reference
 from modelrollout.render.revision import model_revision
@@ -66,7 +67,7 @@ def seen(*manifests: Manifest, wish: ModelDeployment | None = None) -> Observed:
     for found in manifests:
         cache.put(KEY, found)
     wish = wish or modeldeployment("1.0.0")
-    return gather(KEY, wish, cache, claims, Record(), Obstacles(), settings(), START)
+    return gather(KEY, Resolution(wish), cache, claims, Record(), Obstacles(), settings(), START)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,9 @@ def test_since_when_the_gateway_says_what_it_says(
     cache.put(KEY, route(accepted))
     for minutes in (0, 5):
         now = START + timedelta(minutes=minutes)
-        observed = gather(KEY, modeldeployment("1.0.0"), cache, Claims(), memory, Obstacles(), settings(), now)
+        observed = gather(
+            KEY, Resolution(modeldeployment("1.0.0")), cache, Claims(), memory, Obstacles(), settings(), now
+        )
         assert (observed.silent_since, observed.route.accepted_since) == (silent, since)
 
 
