@@ -345,6 +345,11 @@ class AttemptReason(StrEnum):
         "Both arms break the same bound: a person is waited for.",
         "Look at what both revisions share, then command promote or abort.",
     )
+    WEIGHT_NOT_EFFECTIVE = (
+        "WeightNotEffective",
+        "The arms do not get the shares that the routes ask for: a person is waited for.",
+        "See condition WeightEffective, then command promote or abort.",
+    )
     PROGRESS_DEADLINE_EXCEEDED = (
         "ProgressDeadlineExceeded",
         "The candidate's pods got no nearer to ready for progressDeadline.",

@@ -161,11 +161,12 @@ class Decision(StatusModel):
     at: Instant
     """When it was taken."""
     decision: Word
-    """What: Step, Promote, Complete, RollBack, AwaitApproval, Hold or Abort."""
+    """What: Step, Ramp (traffic follows the pods to the next step), Promote, Complete, RollBack, AwaitApproval, Hold,
+    Restart (its pods or its way were lost) or Abort."""
     step: int = 0
     """The step under way, counted from 1."""
     weight: float = 0.0
-    """Percent of the traffic that the candidate had."""
+    """Percent of the traffic that the candidate has by it."""
     message: Sentence = ""
     """One line of why."""
     guards: Annotated[tuple[GuardRecord, ...], First(GUARD_LIMIT)] = ()

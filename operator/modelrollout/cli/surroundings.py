@@ -19,8 +19,8 @@ from modelrollout.evidence.resolve import resolve_guards
 from modelrollout.ports import PortError
 from modelrollout.render import workload
 from modelrollout.render.revision import Revision, materials
-from modelrollout.rollout.draft import evaluation_request, statuses_of
-from modelrollout.rollout.observed import GuardResult, Observed
+from modelrollout.rollout.draft import evaluation_request
+from modelrollout.rollout.observed import GuardResult, Observed, statuses_of
 from modelrollout.rollout.plan import EvaluationRequest
 from modelrollout.rollout.situation import Situation
 from modelrollout.settings import Pool, Prometheus, Settings, SettingsError, load, parse

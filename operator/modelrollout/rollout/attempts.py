@@ -10,6 +10,7 @@ from modelrollout.api.status import Phase, RolloutStatus
 from modelrollout.rollout import capacity
 from modelrollout.rollout.draft import Draft, draft, evaluation_request, event, shares_in
 from modelrollout.rollout.plan import ARMED
+from modelrollout.rollout.record import Kind, decided
 from modelrollout.rollout.rollback import roll_back
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.strategies import course_of
@@ -166,6 +167,7 @@ def again(situation: Situation, kind: EventReason, message: str, *, setback: boo
             "reason": "",
         }
     )
+    attempt = decided(situation, attempt, Kind.RESTART, message)
     users = situation.observed.route.weight_of(revision) > ARMED
     route = situation.layout(stable, revision, ARMED) if users else situation.homeward(stable)
     status = situation.status.model_copy(update={"rollout": attempt, "phase": Phase.PREPARING})

@@ -8,18 +8,10 @@ from datetime import datetime
 from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase
 from modelrollout.rollout import capacity, holding
-from modelrollout.rollout.draft import (
-    Draft,
-    arm_statuses,
-    closed,
-    draft,
-    evaluation_request,
-    event,
-    guard_statuses,
-    shares_in,
-)
+from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event, shares_in
 from modelrollout.rollout.judgement import Effect, Judgement, judge
 from modelrollout.rollout.plan import ARMED, WHOLE, RoutePlan, Source
+from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import ROLLBACK_COMMANDED, commanded_away
 from modelrollout.rollout.situation import Situation
 
@@ -43,10 +35,10 @@ def promoted(situation: Situation) -> Draft:
             "skip": False,
             "full": False,
             "reason": ROLLBACK_COMMANDED if commanded else "",
-            "guards": guard_statuses(situation),
-            "arms": arm_statuses(situation),
+            **evidence(situation),
         }
     )
+    attempt = decided(situation, attempt, Kind.PROMOTE, f"{revision} gets all traffic")
     revisions = situation.status.revisions.model_copy(
         update={"stable": revision, "candidate": None, "last_good": last_good}
     )

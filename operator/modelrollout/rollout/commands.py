@@ -9,8 +9,9 @@ from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import CommandRecord, Outcome, Phase
 from modelrollout.rollout.attempts import start
 from modelrollout.rollout.draft import Draft, event
+from modelrollout.rollout.drift import retraining, subjects
 from modelrollout.rollout.holding import APPROVAL_STEP
-from modelrollout.rollout.plan import EventPlan
+from modelrollout.rollout.plan import EventPlan, Notification
 from modelrollout.rollout.rollback import ABORT_COMMANDED, OUTCOMES, ROLLBACK_COMMANDED, end, roll_back
 from modelrollout.rollout.situation import ACTIVE, Situation
 from modelrollout.rollout.verifying import QUERY_INVALID
@@ -47,6 +48,7 @@ class Obeyed:
     state: Draft | None = None
     events: tuple[EventPlan, ...] = ()
     record: CommandRecord | None = None
+    notify: Notification | None = None
 
 
 def obey(situation: Situation) -> Obeyed:
@@ -62,7 +64,8 @@ def obey(situation: Situation) -> Obeyed:
     told = event(kind, f"{command.wish}: {done.message}{whom}", warning=not done.accepted)
     status = done.situation.status
     kept = status.model_copy(update={"commands": (record, *status.commands)})
-    return Obeyed(replace(done.situation, status=kept), _remembering(done.state, record), (told,), record)
+    notify = done.notify if done.notify is None else replace(done.notify, by=by or "somebody")
+    return Obeyed(replace(done.situation, status=kept), _remembering(done.state, record), (told,), record, notify)
 
 
 def _remembering(state: Draft | None, record: CommandRecord) -> Draft | None:
@@ -88,6 +91,7 @@ class _Done:
     message: str
     situation: Situation
     state: Draft | None = None
+    notify: Notification | None = None
 
 
 def _carry_out(situation: Situation, command: Command) -> _Done:
@@ -246,6 +250,19 @@ def _return_to(situation: Situation, target: str) -> _Done:
     return _accepted(free, f"going back from {stable} to {target}{_frozen(situation)}", state)
 
 
+def _retrain(situation: Situation, _: str) -> _Done:
+    found = retraining(situation, "", situation.status.drift)
+    if situation.stable is None:
+        return _refused(situation, "nothing serves yet")
+    if situation.problem:
+        return _refused(situation, situation.problem)
+    if found is None:
+        return _refused(situation, "spec.observation.drift.retraining names no webhook")
+    drift = f"drift of {subjects(found.drift)}" if found.drift else "nothing is known to drift"
+    message = f"the webhook {found.webhook} is called for {found.revision} ({drift})"
+    return _Done(True, message, situation, notify=found)
+
+
 _VERBS: dict[str, Callable[[Situation, str], _Done]] = {
     "promote": _promote,
     "abort": _abort,
@@ -254,4 +271,5 @@ _VERBS: dict[str, Callable[[Situation, str], _Done]] = {
     "retry": _retry,
     "skip-step": _skip_step,
     "rollback": _rollback,
+    "retrain": _retrain,
 }

@@ -15,6 +15,7 @@ from modelrollout.api.status import (
     CommandRecord,
     Condition,
     ConditionStatus,
+    DriftStatus,
     ModelDeploymentStatus,
     Phase,
     RevisionsStatus,
@@ -23,8 +24,11 @@ from modelrollout.api.status import (
 )
 from modelrollout.rollout import capacity
 from modelrollout.rollout.conditions import conditions
-from modelrollout.rollout.draft import Draft, arm_statuses, guard_statuses, shares_in
-from modelrollout.rollout.plan import EventPlan, Plan, WorkloadPlan
+from modelrollout.rollout.draft import Draft, shares_in
+from modelrollout.rollout.drift import automatic, drift_message, drifting, is_used, subjects
+from modelrollout.rollout.holding import WORLD_MOVED
+from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
+from modelrollout.rollout.record import arm_statuses, comparison_status, evidence
 from modelrollout.rollout.situation import ACTIVE, Situation
 from modelrollout.rollout.weights import percent
 
@@ -32,38 +36,69 @@ ANNOUNCED = {
     ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
     ConditionType.METRICS_REACHABLE: EventReason.METRICS_UNREACHABLE,
     ConditionType.ROUTE_ACCEPTED: EventReason.ROUTE_REJECTED,
+    ConditionType.WEIGHT_EFFECTIVE: EventReason.WEIGHT_NOT_EFFECTIVE,
+    ConditionType.EVIDENCE_AVAILABLE: EventReason.SERIES_MISSING,
+    ConditionType.OBSERVED: EventReason.OBSERVER_MISSING,
 }
 """Conditions whose turning False is an event."""
 
+QUIET = frozenset(
+    (
+        ConditionType.WARM,
+        ConditionType.CONTRACT_KEPT,
+        ConditionType.GOLDEN_SET_PASSED,
+        ConditionType.LOAD_TEST_PASSED,
+        ConditionType.EVIDENCE_AVAILABLE,
+        ConditionType.WEIGHT_EFFECTIVE,
+    )
+)
+"""Conditions that come with the next write where they are good from the beginning: they cost none of their own."""
+
+PPM_PER_PERCENT = WHOLE // 100
 
 GROWTH = 1.25
 """How much an A/B test must have grown to be told anew."""
+COMPARED_GROWTH = 2.0
+"""The same for the requests whose answers are compared."""
 
 
 def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
     old = situation.status
     status = _status(situation, state)
-    if _material(status) == _material(old) and not _arms_grew(situation, status):
+    if _material(status, old) == _material(old, old) and not _grew(situation, status):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
-        now = replace(situation, status=status)
-        evidence = {"guards": guard_statuses(now), "arms": arm_statuses(now)}
-        status = status.model_copy(update={"rollout": status.rollout.model_copy(update=evidence)})
+        found = evidence(replace(situation, status=status))
+        status = status.model_copy(update={"rollout": status.rollout.model_copy(update=found)})
     return Plan(
         status=status,
         create_revision=state.create_revision,
         workloads=_workloads(situation, state),
         retire=_retire(situation, state.fleets),
         prune=_prune(situation, state),
-        route=state.route,
+        route=_observing(situation, state.route),
         revision_status=state.revision_status,
-        events=(*state.events, *_announcements(old, status), *_obstacles(situation, old, status)),
+        events=(
+            *state.events,
+            *_announcements(old, status),
+            *_drift_events(situation, old, status),
+            *_obstacles(situation, old, status),
+        ),
         gate=state.gate,
         evaluate=state.evaluate,
         probe=state.probe,
+        notify=state.notify or automatic(situation, status.drift),
         requeue_after=_requeue(situation.now, (*state.wakes, None if situation.silence else situation.heard_by)),
     )
+
+
+def _observing(situation: Situation, route: RoutePlan | None) -> RoutePlan | None:
+    """The route with the copies that the spec asks for; none for an observer that is not there."""
+    observation = situation.deployment.spec.observation
+    if route is None or observation is None or not situation.observed.observer:
+        return route
+    return replace(route, observe=min(max(round(observation.percent * PPM_PER_PERCENT), 1), WHOLE))
 
 
 def _size(situation: Situation, state: Draft, revision: str) -> int:
@@ -89,14 +124,16 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
         for name in placed
     )
     rollout = state.rollout
+    drift = drifting(situation, at_rest=state.phase not in (*ACTIVE, Phase.ROLLING_BACK))
     if rollout is not None and rollout.outcome is None and state.phase is Phase.ROLLING_BACK:
         rollout = rollout.model_copy(update={"weight": _told(situation, state, rollout.revision)})
     return situation.status.model_copy(
         update={
             "observed_generation": situation.deployment.metadata.generation,
             "phase": state.phase,
-            "message": clean(_obstructed(situation, _message(situation, state)), SENTENCE_LIMIT),
-            "conditions": conditions(situation, state),
+            "message": clean(_obstructed(situation, _with_drift(_message(situation, state), state, drift)), SENTENCE_LIMIT),
+            "conditions": conditions(situation, state, drift),
+            "drift": drift,
             "revisions": revisions,
             "weight": next((entry.weight for entry in traffic if entry.revision == situation.desired), 0.0),
             "traffic": tuple(sorted(traffic, key=lambda entry: entry.slot)),
@@ -136,6 +173,10 @@ def _message(situation: Situation, state: Draft) -> str:
     return state.message if f"{state.stable} has no ready pods" in state.message else f"{outage}; {state.message}"
 
 
+def _with_drift(message: str, state: Draft, drift: tuple[DriftStatus, ...]) -> str:
+    return f"{message}; drift of {subjects(drift)}" if drift and state.phase is Phase.IDLE else message
+
+
 def _obstructed(situation: Situation, message: str) -> str:
     """What a person must remove comes first: nobody finds it by waiting for the gateway or the pods."""
     obstacle = situation.observed.foreign or situation.observed.denied
@@ -154,20 +195,34 @@ def _commands(situation: Situation, state: Draft) -> tuple[CommandRecord, ...]:
     return old if state.command is None else (state.command, *old)[:HISTORY_LIMIT]
 
 
-def _material(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
-    """The status without what changes at every evaluation."""
-    if status.rollout is None:
-        return status
-    return status.model_copy(update={"rollout": status.rollout.model_copy(update={"guards": (), "arms": ()})})
+_VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None}
 
 
-def _arms_grew(situation: Situation, status: ModelDeploymentStatus) -> bool:
-    """Whether an A/B test under way has a quarter more requests than told: some 70 writes for millions of them."""
+def _material(status: ModelDeploymentStatus, old: ModelDeploymentStatus) -> ModelDeploymentStatus:
+    """The status without what changes at every evaluation, and without what is good from the beginning."""
+    known = {condition.type for condition in old.conditions}
+    told = tuple(each for each in status.conditions if each.type in known or not _is_quiet(each))
+    rollout = None if status.rollout is None else status.rollout.model_copy(update=_VALUES)
+    return status.model_copy(update={"rollout": rollout, "conditions": told})
+
+
+def _is_quiet(condition: Condition) -> bool:
+    return condition.type in QUIET and condition.status is ConditionStatus.TRUE
+
+
+def _grew(situation: Situation, status: ModelDeploymentStatus) -> bool:
+    """Whether an A/B test under way has a quarter more requests than told (some 70 writes for millions of them), or
+    twice as many answers were compared (some 20).
+    """
     attempt = status.rollout
     if attempt is None or status.phase is not Phase.PROGRESSING:
         return False
     told = sum(arm.requests or 0 for arm in attempt.arms)
-    return sum(arm.requests or 0 for arm in arm_statuses(situation)) > told * GROWTH
+    if sum(arm.requests or 0 for arm in arm_statuses(situation)) > told * GROWTH:
+        return True
+    now, before = comparison_status(situation), attempt.comparison
+    compared = (before.compared or 0) if before is not None else 0
+    return now is not None and (now.compared or 0) > compared * COMPARED_GROWTH
 
 
 def _workloads(situation: Situation, state: Draft) -> tuple[WorkloadPlan, ...]:
@@ -210,12 +265,31 @@ def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tu
     def turned(condition: Condition) -> bool:
         return condition.status is ConditionStatus.FALSE and was.get(condition.type) is not ConditionStatus.FALSE
 
-    return tuple(
+    found = [
         EventPlan(reason, condition.message, warning=True)
         for kind, reason in ANNOUNCED.items()
         for condition in new.conditions
         if condition.type == kind and turned(condition)
-    )
+    ]
+    moved, before = _world_moved(new), _world_moved(old)
+    if moved is not None and before is None:
+        found.append(EventPlan(EventReason.WORLD_MOVED, moved.message, warning=True))
+    return tuple(found)
+
+
+def _world_moved(status: ModelDeploymentStatus) -> Condition | None:
+    told = (each for each in status.conditions if each.type == ConditionType.GUARDS_PASSING)
+    return next((each for each in told if each.reason == WORLD_MOVED), None)
+
+
+def _drift_events(
+    situation: Situation, old: ModelDeploymentStatus, new: ModelDeploymentStatus
+) -> tuple[EventPlan, ...]:
+    if new.drift and not old.drift:
+        return (EventPlan(EventReason.DRIFT_DETECTED, clean(drift_message(new.drift), SENTENCE_LIMIT), warning=True),)
+    if old.drift and not new.drift and is_used(situation):
+        return (EventPlan(EventReason.DRIFT_ENDED, clean(f"no drift any more of {subjects(old.drift)}", 1024)),)
+    return ()
 
 
 def _obstacles(situation: Situation, old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:

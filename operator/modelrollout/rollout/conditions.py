@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from modelrollout.api.reasons import ConditionType
-from modelrollout.api.status import Condition, ConditionStatus, Phase
+from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase
 from modelrollout.rollout.draft import Draft
-from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.drift import drift_message, is_used
+from modelrollout.rollout.holding import WORLD_MOVED
+from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
 
 Judged = tuple[ConditionType, bool | None, str, str]
 """(type, state, reason, message); None keeps what the status says."""
 
+STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
+"""Conditions whose messages have numbers: they tell those of the moment in which the condition turned."""
 
-def conditions(situation: Situation, state: Draft) -> tuple[Condition, ...]:
-    """All conditions, each with the time of its last change of status."""
+
+def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) -> tuple[Condition, ...]:
+    """All conditions that apply, each with the time of its last change of status."""
     old = {condition.type: condition for condition in situation.status.conditions}
     generation = situation.deployment.metadata.generation
     result = []
-    for kind, truth, reason, message in _judged(situation, state):
+    for kind, truth, reason, message in _judged(situation, state, drift):
         previous = old.get(kind)
         if truth is None:
             if previous is not None:
@@ -25,6 +31,7 @@ def conditions(situation: Situation, state: Draft) -> tuple[Condition, ...]:
         value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
         same = previous is not None and previous.status is value
         moment = previous.last_transition_time if previous is not None and same else situation.now
+        message = previous.message if previous is not None and same and kind in STEADY else message
         result.append(
             Condition(
                 type=kind,
@@ -38,7 +45,7 @@ def conditions(situation: Situation, state: Draft) -> tuple[Condition, ...]:
     return tuple(result)
 
 
-def _judged(situation: Situation, state: Draft) -> tuple[Judged, ...]:
+def _judged(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) -> tuple[Judged, ...]:
     return (
         _spec_valid(state),
         _ready(situation, state),
@@ -47,6 +54,10 @@ def _judged(situation: Situation, state: Draft) -> tuple[Judged, ...]:
         _metrics_reachable(state),
         _guards_passing(state),
         _progressing(situation, state),
+        *_evidence_available(situation, state),
+        *_weight_effective(situation, state),
+        *_observed(situation),
+        *_drift_detected(situation, drift),
     )
 
 
@@ -116,6 +127,9 @@ def _metrics_reachable(state: Draft) -> Judged:
 def _guards_passing(state: Draft) -> Judged:
     if state.breached is None:
         return ConditionType.GUARDS_PASSING, None, "", ""
+    if state.moved:
+        message = f"both arms break {state.moved}: the world moved, and the candidate is not blamed"
+        return ConditionType.GUARDS_PASSING, False, WORLD_MOVED, message
     if state.breached:
         return (
             ConditionType.GUARDS_PASSING,
@@ -142,3 +156,49 @@ def _progressing(situation: Situation, state: Draft) -> Judged:
             return kind, True, "Complete", "there is nothing to do"
         case _:
             return kind, True, "RolloutUnderWay", "a rollout is under way"
+
+
+def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...]:
+    """What the trial before the first traffic found; nothing where the spec has no guards."""
+    kind = ConditionType.EVIDENCE_AVAILABLE
+    if not situation.spec.guards:
+        return ()
+    trial = of_attempt(situation)
+    if situation.status.phase not in BEFORE_TRAFFIC or state.phase is Phase.PREPARING or trial is None:
+        return ((kind, None, "", ""),)
+    if trial.missing:
+        return ((kind, False, "SeriesMissing", "; ".join(trial.missing)),)
+    return ((kind, True, "Found", "every series that the guards need is there"),)
+
+
+def _weight_effective(situation: Situation, state: Draft) -> tuple[Judged, ...]:
+    """Whether the arms get their shares, while an attempt has users."""
+    kind = ConditionType.WEIGHT_EFFECTIVE
+    if state.phase not in WITH_TRAFFIC:
+        return ()
+    evaluation = current(situation)
+    if evaluation is None or evaluation.allocation is None:
+        return ((kind, None, "", ""),)
+    found = evaluation.allocation
+    if found.effective:
+        return ((kind, True, "Effective", "the arms get the shares of the requests that the routes ask for"),)
+    numbers = f"{found.observed:.2%} of {found.samples:.0f} requests instead of {found.expected:.2%}"
+    return ((kind, False, "NotEffective", found.message or f"{evaluation.revision} got {numbers}"),)
+
+
+def _observed(situation: Situation) -> tuple[Judged, ...]:
+    observation = situation.deployment.spec.observation
+    if observation is None:
+        return ()
+    if situation.observed.observer:
+        return ((ConditionType.OBSERVED, True, "Copied", "requests are copied to the observer of this namespace"),)
+    missing = "this namespace has no observer (Helm value observer.namespaces): nothing is copied, drift is not known"
+    return ((ConditionType.OBSERVED, False, "NoObserver", missing),)
+
+
+def _drift_detected(situation: Situation, drift: tuple[DriftStatus, ...]) -> tuple[Judged, ...]:
+    if not is_used(situation):
+        return ()
+    if drift:
+        return ((ConditionType.DRIFT_DETECTED, True, "Drift", drift_message(drift)),)
+    return ((ConditionType.DRIFT_DETECTED, False, "NoDrift", "nothing is known to drift"),)

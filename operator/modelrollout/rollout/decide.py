@@ -14,6 +14,7 @@ from modelrollout.rollout.bake import bake
 from modelrollout.rollout.commands import obey
 from modelrollout.rollout.complete import complete
 from modelrollout.rollout.draft import Draft, draft, event
+from modelrollout.rollout.drift import watch_request
 from modelrollout.rollout.observed import Backend, Observed
 from modelrollout.rollout.plan import ARMED, WHOLE, Plan
 from modelrollout.rollout.rollback import (
@@ -40,7 +41,8 @@ def decide(deployment: ModelDeployment, status: ModelDeploymentStatus, observed:
     situation = _recovered(_mended(before))
     obeyed = obey(situation)
     state = obeyed.state or _next(obeyed.situation)
-    return complete(before, replace(state, events=(*obeyed.events, *state.events), command=obeyed.record))
+    events = (*obeyed.events, *state.events)
+    return complete(before, replace(state, events=events, command=obeyed.record, notify=obeyed.notify))
 
 
 def _mended(situation: Situation) -> Situation:
@@ -231,4 +233,5 @@ def _resting(situation: Situation, phase: Phase, message: str, invalid: str | No
         wakes=situation.settling(stable),
         shares={stable: WHOLE},
         invalid=invalid,
+        evaluate=watch_request(situation),
     )

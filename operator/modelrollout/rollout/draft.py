@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 
 from modelrollout.api.durations import format_duration
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import (
     HISTORY_LIMIT,
-    ArmStatus,
     CommandRecord,
-    GuardStatus,
     HistoryEntry,
     Outcome,
     Phase,
     RolloutStatus,
 )
-from modelrollout.rollout.judgement import current, of_attempt
-from modelrollout.rollout.observed import GuardResult
-from modelrollout.rollout.plan import EvaluationRequest, EventPlan, ProbeRequest, RoutePlan, Source
+from modelrollout.rollout.plan import EvaluationRequest, EventPlan, Notification, ProbeRequest, RoutePlan, Source, Span
+from modelrollout.rollout.record import ENDINGS, KEPT_AFTER_THE_END, Kind, decided, evidence, spans
 from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.weights import FULL
+
+_ENDS = {
+    Outcome.PROMOTED: Kind.COMPLETE,
+    Outcome.CONCLUDED: Kind.COMPLETE,
+    Outcome.ROLLED_BACK: Kind.ROLL_BACK,
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Draft:
     """The next state. ``fleets`` are pods by revision; ``route`` None leaves routes alone.
 
     ``shares`` are parts per million by revision for the status, None keeps what it says: a weight that is only asked
-    for is not told. ``wakes`` are the moments to look again at.
+    for is not told. ``wakes`` are the moments to look again at. ``breached`` None keeps what is told of the guards,
+    ``moved`` names those that both arms break.
     """
 
     phase: Phase
@@ -55,9 +59,11 @@ class Draft:
     invalid: str | None = None
     stuck: str | None = None
     breached: bool | None = None
+    moved: str = ""
     provider_down: bool | None = None
     paused: bool = False
     command: CommandRecord | None = None
+    notify: Notification | None = None
 
 
 def draft(situation: Situation, phase: Phase, message: str) -> Draft:
@@ -88,7 +94,9 @@ def evaluation_request(situation: Situation, *, trial: bool = False) -> Evaluati
     found before it is needed.
     """
     guards = situation.spec.guards if trial else situation.guards
-    if not guards and situation.source is not Source.SPLIT:
+    source = Source.WEIGHTED if trial else situation.source
+    compare = not trial and _both_answer(situation)
+    if not guards and source is not Source.SPLIT and not compare:
         return None
     attempt = situation.attempt
     started = attempt.traffic_started_at or attempt.started_at or situation.now
@@ -100,9 +108,26 @@ def evaluation_request(situation: Situation, *, trial: bool = False) -> Evaluati
         since=started,
         interval=situation.spec.evaluation_interval,
         trial=trial,
-        source=Source.WEIGHTED if trial else situation.source,
+        source=source,
         guards=tuple(guard.name for guard in guards),
+        spans=() if trial else _spans(situation, source, started),
+        compare=compare,
     )
+
+
+def _both_answer(situation: Situation) -> bool:
+    """Whether the observer compares the answers of both arms now."""
+    observation = situation.deployment.spec.observation
+    asked = observation is not None and observation.comparison is not None and situation.observed.observer
+    return asked and situation.subject.ready > 0 and situation.observed.workload(situation.home).ready > 0
+
+
+def _spans(situation: Situation, source: Source, started: datetime) -> tuple[Span, ...]:
+    """The shares of the candidate since ``started``, of the requests that it is judged by."""
+    stage = situation.stage
+    if source in (Source.MIRROR, Source.PREVIEW):
+        return (Span(started, stage.mirror if stage is not None else 0),)
+    return spans(situation.attempt, started, FULL if situation.baking else situation.in_force)
 
 
 def probe_request(situation: Situation, *revisions: str) -> ProbeRequest | None:
@@ -132,10 +157,12 @@ def closed(
             "waiting_since": None,
             "weight": 100.0 if outcome is Outcome.PROMOTED else 0.0,
             "ramp": 0.0,
-            "guards": guard_statuses(situation),
-            "arms": arm_statuses(situation),
+            **evidence(situation),
         }
     )
+    newest = attempt.decisions[0].decision if attempt.decisions else ""
+    if newest not in ENDINGS:
+        ended = decided(situation, ended, _ENDS.get(outcome, Kind.ABORT), message)
     entry = HistoryEntry(
         attempt=ended.attempt,
         revision=ended.revision,
@@ -148,6 +175,7 @@ def closed(
         finished_at=situation.now,
     )
     record = revision_record(situation, ended)
+    ended = ended.model_copy(update={"decisions": ended.decisions[:KEPT_AFTER_THE_END]})
     return ended, (entry, *state.history)[:HISTORY_LIMIT], {attempt.revision: record}
 
 
@@ -165,50 +193,9 @@ def revision_record(situation: Situation, ended: RolloutStatus) -> ModelRevision
         duration=format_duration(timedelta(seconds=round(situation.since(started).total_seconds()))),
         guards=ended.guards,
         arms=ended.arms,
+        gates=ended.gates,
+        comparison=ended.comparison,
+        decisions=ended.decisions,
         commands=tuple(each for each in situation.status.commands if each.at is not None and each.at >= started),
     )
     return ModelRevisionStatus(outcome=ended.outcome, slot=situation.slot_of(ended.revision), attempts=(attempt,))
-
-
-def arm_statuses(situation: Situation) -> tuple[ArmStatus, ...]:
-    """The arms of an A/B test as the status keeps them."""
-    evaluation = of_attempt(situation)
-    if evaluation is None or not evaluation.arms:
-        return situation.attempt.arms
-    return tuple(
-        ArmStatus(
-            revision=arm.revision,
-            requests=arm.requests,
-            error_ratio=arm.error_ratio,
-            latency_p50=arm.latency_p50,
-            latency_p99=arm.latency_p99,
-            at=evaluation.at,
-        )
-        for arm in evaluation.arms
-    )
-
-
-def guard_statuses(situation: Situation) -> tuple[GuardStatus, ...]:
-    """The newest evaluation as the status keeps it."""
-    evaluation = current(situation)
-    if evaluation is None:
-        return situation.attempt.guards
-    return statuses_of(evaluation.results)
-
-
-@lru_cache(maxsize=16)
-def statuses_of(results: tuple[GuardResult, ...]) -> tuple[GuardStatus, ...]:
-    """Results of guards as the status keeps them."""
-    # One decision asks for them up to three times, and making twenty takes longer than all the rest of it.
-    return tuple(
-        GuardStatus(
-            name=result.name,
-            verdict=result.verdict,
-            value=result.value,
-            threshold=result.threshold,
-            samples=result.samples,
-            at=result.at,
-            message=result.invalid or result.message,
-        )
-        for result in results
-    )

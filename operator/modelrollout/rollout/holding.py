@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from modelrollout.api.reasons import AttemptReason, EventReason
+from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import Phase
 from modelrollout.rollout.attempts import again, in_words
-from modelrollout.rollout.draft import Draft, arm_statuses, draft, evaluation_request, event, guard_statuses
+from modelrollout.rollout.draft import Draft, draft, evaluation_request, event
 from modelrollout.rollout.judgement import Effect, Judgement
 from modelrollout.rollout.plan import ARMED
+from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import roll_back
 from modelrollout.rollout.situation import Situation
+
+WORLD_MOVED = "WorldMoved"
+"""Reason of the condition GuardsPassing while both arms break a bound."""
 
 SETBACK_LIMIT = 2
 """A candidate that lost all its ready pods more often than this is taken back."""
 
 GUARD_PAUSED = AttemptReason.GUARD_PAUSED
-NO_DATA = AttemptReason.NO_DATA
+HOLDS = (AttemptReason.NO_DATA, AttemptReason.WORLD_MOVED, AttemptReason.WEIGHT_NOT_EFFECTIVE)
+"""What a person was asked about after noDataDeadline, and what ends by itself once every guard passes."""
 STEPS_LOWERED = AttemptReason.STEPS_LOWERED
 APPROVAL_STEP = AttemptReason.APPROVAL_STEP
 
@@ -70,10 +75,16 @@ def _interrupted(situation: Situation) -> Draft | None:
 
 def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
     """The state as it is, with its guards watched; what it keeps (route, pods) is the caller's."""
+    told = next((c for c in situation.status.conditions if c.type == ConditionType.GUARDS_PASSING), None)
+    own = judgement.effect in (Effect.PAUSE, Effect.ROLLBACK) or bool(set(judgement.warned) - set(judgement.moved))
+    breached: bool | None = own or bool(judgement.moved)
+    if not breached and judgement.effect is Effect.HOLD and told is not None and told.reason == WORLD_MOVED:
+        breached = None  # Silence is no word that the world is back.
     return replace(
         draft(situation, situation.status.phase, message),
         evaluate=evaluation_request(situation),
-        breached=bool(judgement.warned) or judgement.effect in (Effect.PAUSE, Effect.ROLLBACK),
+        breached=breached,
+        moved="" if own else ", ".join(judgement.moved),
         provider_down=judgement.provider_down,
     )
 
@@ -94,16 +105,28 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
     if judgement.provider_down:
         waiting = attempt.model_copy(update={"waiting_since": None})
         return replace(state, message=message, rollout=waiting)
+    if any(waits_for(situation, reason) for reason in HOLDS):
+        return still_waiting(situation, state)
+    grace = due + 2 * situation.spec.evaluation_interval
+    until = judgement.waits_until
+    if until is not None:
+        waiting = attempt.model_copy(update={"waiting_since": None})
+        told = state.message if until <= grace else message
+        return replace(state, message=told, rollout=waiting, wakes=(until,))
     since = attempt.waiting_since or situation.now
     deadline = since + situation.spec.no_data_deadline
     if situation.now >= deadline:
-        return await_approval(situation, state, NO_DATA, judgement.message)
-    grace = due + 2 * situation.spec.evaluation_interval
-    if attempt.waiting_since is None and situation.now < grace:
+        return await_approval(situation, state, judgement.reason, judgement.message)
+    silence = judgement.reason is AttemptReason.NO_DATA
+    if silence and attempt.waiting_since is None and situation.now < grace:
         # The evaluation of this very moment is still under way: nothing worth a line in the status.
         return replace(state, wakes=(grace,))
-    events = () if attempt.waiting_since else (event(EventReason.STEP_HELD, message),)
-    waiting = attempt.model_copy(update={"waiting_since": since, "guards": guard_statuses(situation)})
+    if attempt.waiting_since:
+        return replace(state, message=message, rollout=attempt, wakes=(deadline,))
+    # That the world moved or weights do not arrive was told when it was seen (conditions).
+    events = (event(EventReason.STEP_HELD, message),) if silence else ()
+    waiting = attempt.model_copy(update={"waiting_since": since, **evidence(situation)})
+    waiting = decided(situation, waiting, Kind.HOLD, judgement.message)
     return replace(state, message=message, rollout=waiting, wakes=(deadline,), events=events)
 
 
@@ -131,10 +154,10 @@ def await_approval(situation: Situation, state: Draft, reason: str, why: str) ->
         update={
             "reason": reason,
             "message": message,
-            "guards": guard_statuses(situation),
-            "arms": arm_statuses(situation),
+            **evidence(situation),
         }
     )
+    attempt = decided(situation, attempt, Kind.AWAIT_APPROVAL, why)
     announced = event(EventReason.AWAITING_APPROVAL, message, warning=reason != APPROVAL_STEP)
     return replace(
         state, phase=Phase.AWAITING_APPROVAL, message=message, rollout=attempt, events=(*state.events, announced)

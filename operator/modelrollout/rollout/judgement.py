@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from modelrollout.api.modeldeployment import OnBreach
+from modelrollout.api.guard import Guard, OnBreach, WhenBothBreach
+from modelrollout.api.reasons import AttemptReason
 from modelrollout.api.status import Verdict
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.situation import Situation
@@ -29,7 +30,9 @@ class Judgement:
     """What the guards ask for, and why.
 
     ``message`` is one clause without numbers that change, ``evidence`` has them. ``provider_down`` None: nobody
-    asked yet. ``warned`` names Warn guards in breach.
+    asked yet. ``warned`` names Warn guards in breach, ``moved`` those that both arms break: the world is not the
+    candidate's fault. ``reason`` is what a person is told who is asked because of a hold, ``waits_until`` when what
+    is waited for can be there at the soonest: that wait spends no deadline.
     """
 
     effect: Effect
@@ -37,6 +40,9 @@ class Judgement:
     evidence: str = ""
     provider_down: bool | None = None
     warned: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    reason: AttemptReason = AttemptReason.NO_DATA
+    waits_until: datetime | None = None
 
 
 def evidence_of(result: GuardResult) -> str:
@@ -49,7 +55,9 @@ def evidence_of(result: GuardResult) -> str:
 def of_attempt(situation: Situation) -> Evaluation | None:
     """The newest evaluation, if it was asked for this attempt; a trial before its traffic counts too."""
     evaluation, attempt = situation.observed.evaluation, situation.attempt
-    if evaluation is None or (evaluation.attempt, evaluation.revision) != (attempt.attempt, attempt.revision):
+    if evaluation is None or evaluation.watch:
+        return None
+    if (evaluation.attempt, evaluation.revision) != (attempt.attempt, attempt.revision):
         return None
     return evaluation
 
@@ -65,44 +73,74 @@ def current(situation: Situation) -> Evaluation | None:
 def judge(situation: Situation) -> Judgement:
     """The effect of the guards now.
 
-    A breach counts from any evaluation of this attempt. A pass must be fresh: asked since the step began, no older
-    than three intervals and a grace, and complete. Silence holds.
+    A breach counts from any evaluation of this attempt; one that both arms show holds, unless its guard says
+    otherwise. A pass must be fresh: asked since the step began, no older than three intervals and a grace, and
+    complete. Silence holds.
     """
-    guards = situation.guards
+    guards = {guard.name: guard for guard in situation.guards}
     evaluation = current(situation)
     if not guards:
         return Judgement(Effect.PASS)
     if evaluation is None:
         return Judgement(Effect.HOLD, "no evaluation of the guards yet")
-    on_breach = {guard.name: guard.on_breach for guard in guards}
-    breaches = [r for r in evaluation.with_verdict(Verdict.BREACH) if r.name in on_breach]
-    provider_down = bool(evaluation.with_verdict(Verdict.PROVIDER_DOWN))
-    warned = tuple(r.name for r in breaches if on_breach[r.name] is OnBreach.WARN)
-    for action, effect in ((OnBreach.ROLLBACK, Effect.ROLLBACK), (OnBreach.PAUSE, Effect.PAUSE)):
-        hit = [r for r in breaches if on_breach[r.name] is action]
-        if hit:
-            names = ", ".join(r.name for r in hit)
-            evidence = "; ".join(evidence_of(r) for r in hit)
-            return Judgement(effect, f"guard {names} is in breach", evidence, provider_down, warned)
-    hold = _reason_to_hold(situation, evaluation, set(on_breach))
-    if hold:
-        return Judgement(Effect.HOLD, hold, provider_down=provider_down, warned=warned)
-    return Judgement(Effect.PASS, provider_down=provider_down, warned=warned)
+    breaches = [result for result in evaluation.with_verdict(Verdict.BREACH) if result.name in guards]
+    found = Judgement(
+        Effect.PASS,
+        provider_down=bool(evaluation.with_verdict(Verdict.PROVIDER_DOWN)),
+        warned=tuple(r.name for r in breaches if guards[r.name].on_breach is OnBreach.WARN),
+        moved=tuple(r.name for r in breaches if _is_worlds(guards[r.name], r)),
+    )
+    own = [r for r in breaches if guards[r.name].on_breach is OnBreach.ROLLBACK and r.name not in found.moved]
+    if own:
+        return replace(found, effect=Effect.ROLLBACK, message=_in_breach(own), evidence=_evidence(own))
+    paused = [r for r in breaches if guards[r.name].on_breach is OnBreach.PAUSE]
+    if paused:
+        return replace(found, effect=Effect.PAUSE, message=_in_breach(paused), evidence=_evidence(paused))
+    held = [r for r in breaches if r.name in found.moved and r.name not in found.warned]
+    if held:
+        message = f"both arms break {', '.join(r.name for r in held)}: the world moved"
+        worlds = AttemptReason.WORLD_MOVED
+        return replace(found, effect=Effect.HOLD, message=message, evidence=_evidence(held), reason=worlds)
+    if evaluation.allocation is not None and not evaluation.allocation.effective:
+        message = f"{evaluation.revision} does not get the share of the requests that the routes ask for"
+        return replace(found, effect=Effect.HOLD, message=message, reason=AttemptReason.WEIGHT_NOT_EFFECTIVE)
+    hold, until = _reason_to_hold(situation, evaluation, set(guards))
+    return replace(found, effect=Effect.HOLD, message=hold, waits_until=until) if hold else found
 
 
-def _reason_to_hold(situation: Situation, evaluation: Evaluation, names: set[str]) -> str:
+def _is_worlds(guard: Guard, result: GuardResult) -> bool:
+    return result.both and guard.when_both_breach is WhenBothBreach.HOLD
+
+
+def _in_breach(results: list[GuardResult]) -> str:
+    both = " under both arms" if all(result.both for result in results) else ""
+    return f"guard {', '.join(result.name for result in results)} is in breach{both}"
+
+
+def _evidence(results: list[GuardResult]) -> str:
+    return "; ".join(evidence_of(result) for result in results)
+
+
+def _reason_to_hold(situation: Situation, evaluation: Evaluation, names: set[str]) -> tuple[str, datetime | None]:
+    """Why the step is held, empty for nothing; and until when it is held as expected."""
     down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in names]
     if down:
-        return f"Prometheus does not answer (guards {', '.join(down)})"
+        return f"Prometheus does not answer (guards {', '.join(down)})", None
     silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in names]
+    early = [r for r in silent if r.waits_until is not None and r.waits_until > situation.now]
+    silent = [r for r in silent if r not in early]
     if silent:
         invalid = next((f": {r.invalid}" for r in silent if r.invalid), "")
-        return f"no data for guards {', '.join(r.name for r in silent)}{invalid}"
+        return f"no data for guards {', '.join(r.name for r in silent)}{invalid}", None
     missing = names - {result.name for result in evaluation.results}
     if missing:
-        return f"guards {', '.join(sorted(missing))} were not evaluated yet"
+        return f"guards {', '.join(sorted(missing))} were not evaluated yet", None
     step_started = situation.attempt.step_started_at
     too_old = situation.since(evaluation.at) > 3 * situation.spec.evaluation_interval + GRACE
     if too_old or (step_started is not None and evaluation.at < step_started):
-        return "no fresh evaluation of the guards yet"
-    return ""
+        return "no fresh evaluation of the guards yet", None
+    until = max((r.waits_until for r in early if r.waits_until is not None), default=None)
+    if until is not None:
+        when = until.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return f"guards {', '.join(r.name for r in early)} can say nothing before {when} UTC", until
+    return "", None

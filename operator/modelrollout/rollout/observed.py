@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 
-from modelrollout.api.status import Verdict
+from modelrollout.api.status import GuardRecord, GuardStatus, Verdict
 from modelrollout.rollout.plan import Source
 
 
@@ -166,6 +167,26 @@ class GuardResult:
     query: str = ""
 
 
+def statuses_of(results: tuple[GuardResult, ...]) -> tuple[GuardStatus, ...]:
+    """Results of guards as the status keeps them."""
+    return tuple(
+        GuardStatus(
+            name=result.name,
+            verdict=result.verdict,
+            value=result.value,
+            threshold=result.threshold,
+            samples=result.samples,
+            at=result.at,
+            message=result.invalid or result.message,
+            confidence=result.confidence,
+            baseline=result.baseline,
+            both=result.both,
+            query=result.query,
+        )
+        for result in results
+    )
+
+
 @dataclass(frozen=True)
 class Allocation:
     """Whether the arms get the weights that the routes ask for: requests counted against the shares.
@@ -219,6 +240,27 @@ class Evaluation:
     comparison: Comparison | None = None
     missing: tuple[str, ...] = ()
     watch: bool = False
+
+    @cached_property
+    def statuses(self) -> tuple[GuardStatus, ...]:
+        """The results as a status keeps them."""
+        # One decision asks for them up to three times, and making twenty takes longer than all the rest of it.
+        return statuses_of(self.results)
+
+    @cached_property
+    def records(self) -> tuple[GuardRecord, ...]:
+        """The results as the record of a decision keeps them."""
+        return tuple(
+            GuardRecord(
+                name=result.name,
+                verdict=result.verdict,
+                value=result.value,
+                threshold=result.threshold,
+                samples=result.samples,
+                confidence=result.confidence,
+            )
+            for result in self.results
+        )
 
     def with_verdict(self, verdict: Verdict) -> tuple[GuardResult, ...]:
         """The results that say ``verdict``."""

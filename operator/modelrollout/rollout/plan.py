@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from modelrollout.api.modelrevision import ModelRevisionStatus
 from modelrollout.api.reasons import EventReason
-from modelrollout.api.status import ModelDeploymentStatus
+from modelrollout.api.status import DriftStatus, ModelDeploymentStatus
 
 WHOLE = 1_000_000
 """All weights of a route sum to this: the largest value Gateway API allows."""
@@ -78,7 +78,10 @@ class WorkloadPlan:
 
 @dataclass(frozen=True)
 class Span:
-    """A time in which the routes gave the candidate ``share`` parts per million; the last one is still going on."""
+    """A time in which the routes gave the candidate ``share`` parts per million; the last one is still going on.
+
+    ``share`` 0: the weights were on their way (traffic followed the pods), so nothing is compared there.
+    """
 
     since: datetime
     share: int
@@ -128,14 +131,27 @@ class EventPlan:
 
 
 @dataclass(frozen=True)
+class Notification:
+    """A call of the webhook of this name in the settings, to have the model of ``revision`` trained anew.
+
+    ``drift`` is what is known to drift, ``by`` who asked for it: a person, or ``modelrollout`` itself.
+    """
+
+    webhook: str
+    revision: str
+    drift: tuple[DriftStatus, ...]
+    by: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """The whole answer of one decision.
 
     ``route`` None leaves the routes as they are. ``workloads`` lists those that shall exist with these sizes;
     ``retire`` those that shall have no pods (scaled to zero, after the route write was confirmed).
     ``create_revision`` asks for the ModelRevision record of the desired revision, ``prune`` names records to delete
-    with all that is left of them. ``revision_status`` are status
-    writes of ModelRevisions, by name. ``requeue_after`` None waits for the next wake.
+    with all that is left of them. ``revision_status`` are status writes of ModelRevisions, by name. ``notify`` is
+    called once the status is written, and never again for it. ``requeue_after`` None waits for the next wake.
     """
 
     status: ModelDeploymentStatus
@@ -149,4 +165,5 @@ class Plan:
     gate: str | None = None
     evaluate: EvaluationRequest | None = None
     probe: ProbeRequest | None = None
+    notify: Notification | None = None
     requeue_after: timedelta | None = None

@@ -10,16 +10,15 @@ from modelrollout.api.status import QUARANTINE_LIMIT, Outcome, Phase, RolloutSta
 from modelrollout.rollout import capacity
 from modelrollout.rollout.draft import (
     Draft,
-    arm_statuses,
     closed,
     draft,
     event,
-    guard_statuses,
     probe_request,
     revision_record,
     shares_in,
 )
 from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan, RoutePlan
+from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.weights import FULL
 
@@ -41,6 +40,9 @@ OUTCOMES: dict[str, Outcome] = {
 }
 
 
+_KINDS = {Outcome.ROLLED_BACK: Kind.ROLL_BACK, Outcome.CONCLUDED: Kind.COMPLETE}
+
+
 def roll_back(situation: Situation, reason: str, message: str, *, kind: EventReason = EventReason.ROLLED_BACK) -> Draft:
     """Decide to go back, and take the first step of it in the same write; only where there is a home.
 
@@ -56,10 +58,10 @@ def roll_back(situation: Situation, reason: str, message: str, *, kind: EventRea
             "step_started_at": situation.now,
             "step_ends_at": None,
             "waiting_since": None,
-            "guards": guard_statuses(situation),
-            "arms": arm_statuses(situation),
+            **evidence(situation),
         }
     )
+    attempt = decided(situation, attempt, _KINDS.get(OUTCOMES.get(reason, Outcome.ROLLED_BACK), Kind.ABORT), message)
     revisions = situation.status.revisions.model_copy(update={"stable": home, "candidate": revision, "last_good": None})
     status = situation.status.model_copy(
         update={"phase": Phase.ROLLING_BACK, "rollout": attempt, "revisions": revisions}

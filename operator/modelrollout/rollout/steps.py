@@ -10,9 +10,10 @@ from modelrollout.api.status import Phase
 from modelrollout.rollout import capacity, holding
 from modelrollout.rollout.attempts import in_words
 from modelrollout.rollout.bake import promoted
-from modelrollout.rollout.draft import Draft, arm_statuses, draft, evaluation_request, shares_in
+from modelrollout.rollout.draft import Draft, draft, evaluation_request, shares_in
 from modelrollout.rollout.judgement import Effect, Judgement, current, judge
 from modelrollout.rollout.plan import ARMED, RoutePlan
+from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import SHADOW_OVER, roll_back
 from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
 from modelrollout.rollout.strategies import Ending, Stage
@@ -94,6 +95,8 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
             "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
         }
     )
+    if not situation.attempt.ramp:
+        ramped = decided(situation, ramped, Kind.RAMP, f"on the way to {percent(target):g} %, as pods get ready")
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
 
 
@@ -215,7 +218,7 @@ def _without_old_wait(situation: Situation, judgement: Judgement, state: Draft) 
     if judgement.effect is not Effect.PASS or situation.attempt.waiting_since is None or state.rollout is None:
         return state
     phase = state.phase
-    if holding.waits_for(situation, holding.NO_DATA) and state.rollout.reason == holding.NO_DATA:
+    if any(holding.waits_for(situation, hold) and state.rollout.reason == hold for hold in holding.HOLDS):
         phase = Phase.PROGRESSING
     return replace(state, phase=phase, rollout=state.rollout.model_copy(update={"waiting_since": None}))
 
@@ -276,14 +279,17 @@ def _begin(situation: Situation, number: int, stage: Stage) -> Draft:
             "approved": False,
             "skip": False,
             "reason": "",
-            "arms": arm_statuses(situation),
+            "arms": evidence(situation)["arms"],
+            "comparison": evidence(situation)["comparison"],
         }
     )
+    words = stage_message(number, len(stages), stage, attempt.revision)
+    begun = decided(situation, begun, Kind.STEP, words)
     status = situation.status.model_copy(update={"rollout": begun, "phase": Phase.PROGRESSING})
     started = replace(situation, status=status)
     route = situation.trial(stage, stage.weight)
     state = replace(
-        draft(started, Phase.PROGRESSING, stage_message(number, len(stages), stage, attempt.revision)),
+        draft(started, Phase.PROGRESSING, words),
         fleets=_fleets(started, stage.load, stage),
         route=route,
         shares=shares_in(route),

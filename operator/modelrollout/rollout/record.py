@@ -1,0 +1,101 @@
+"""The record of an attempt: each decision with its evidence, and the weights that it gave, read back as spans of time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from modelrollout.api.status import DECISION_LIMIT, ArmStatus, ComparisonStatus, Decision, RolloutStatus
+from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.plan import Span
+from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.weights import share
+
+KEPT_AFTER_THE_END = 5
+"""How many decisions of an attempt that is over the ModelDeployment keeps; its ModelRevision has all."""
+
+
+class Kind(StrEnum):
+    """What was decided."""
+
+    STEP = "Step"
+    RAMP = "Ramp"
+    PROMOTE = "Promote"
+    COMPLETE = "Complete"
+    ROLL_BACK = "RollBack"
+    AWAIT_APPROVAL = "AwaitApproval"
+    HOLD = "Hold"
+    RESTART = "Restart"
+    ABORT = "Abort"
+
+
+WEIGHING = (Kind.STEP, Kind.RAMP, Kind.PROMOTE)
+ENDINGS = (Kind.COMPLETE, Kind.ROLL_BACK, Kind.ABORT)
+
+
+def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: str) -> RolloutStatus:
+    """``attempt`` with this decision before the earlier ones, and what the guards said at that moment."""
+    evaluation = current(situation) or of_attempt(situation)
+    entry = Decision(
+        at=situation.now,
+        decision=kind.value,
+        step=attempt.step,
+        weight=max(attempt.weight, attempt.ramp),
+        message=message,
+        guards=evaluation.records if evaluation is not None else (),
+    )
+    return attempt.model_copy(update={"decisions": (entry, *attempt.decisions)[:DECISION_LIMIT]})
+
+
+def spans(attempt: RolloutStatus, since: datetime, now_given: int) -> tuple[Span, ...]:
+    """The weights since ``since``, oldest first; ``now_given`` (parts per million) where nothing was written down."""
+    found: list[Span] = []
+    for entry in reversed(attempt.decisions):
+        if entry.decision not in WEIGHING:
+            continue
+        given = 0 if entry.decision == Kind.RAMP else share(entry.weight) if entry.weight > 0 else 0
+        if entry.at <= since:
+            found = [Span(since, given)]
+        elif not found or found[-1].share != given:
+            found.append(Span(entry.at, given))
+    return tuple(found) or (Span(since, now_given),)
+
+
+def evidence(situation: Situation) -> dict[str, object]:
+    """The newest evaluation as the fields of an attempt's status; what was not measured stays as it was told."""
+    of_traffic = current(situation)
+    return {
+        "guards": situation.attempt.guards if of_traffic is None else of_traffic.statuses,
+        "arms": arm_statuses(situation),
+        "comparison": comparison_status(situation),
+    }
+
+
+def arm_statuses(situation: Situation) -> tuple[ArmStatus, ...]:
+    """The arms of an A/B test as the status keeps them."""
+    evaluation = of_attempt(situation)
+    if evaluation is None or not evaluation.arms:
+        return situation.attempt.arms
+    return tuple(
+        ArmStatus(
+            revision=arm.revision,
+            requests=arm.requests,
+            error_ratio=arm.error_ratio,
+            latency_p50=arm.latency_p50,
+            latency_p99=arm.latency_p99,
+            at=evaluation.at,
+        )
+        for arm in evaluation.arms
+    )
+
+
+def comparison_status(situation: Situation) -> ComparisonStatus | None:
+    """How the answers of both arms differ, as the status keeps it."""
+    evaluation = of_attempt(situation)
+    if evaluation is None or evaluation.comparison is None:
+        return situation.attempt.comparison
+    found = evaluation.comparison
+    return ComparisonStatus(
+        compared=found.compared, differing=found.differing, label_flips=found.label_flips, at=evaluation.at
+    )
+
