@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import urllib.request
 from pathlib import Path
 
 import yaml
@@ -13,6 +15,8 @@ from deploy.demo.place import Place
 
 OBSERVER = "modelrollout-observer"
 COMPONENT = "app.kubernetes.io/component"
+METRICS_PORT = 9100
+_SAMPLE = re.compile(r"^(\w+\{.*\}|\w+) (\S+)$", re.MULTILINE)
 
 
 async def run(*command: str, within: float = 60.0) -> str:
@@ -57,3 +61,22 @@ async def observer_ready(kube: Kube, namespace: str) -> None:
         lambda found: (found or {}).get("status", {}).get("readyReplicas", 0) >= 1,
         "the observer is ready",
     )
+
+
+async def metrics_of(kube: Kube, namespace: str) -> dict[str, float]:
+    """All series of the observer's pods that answer, added up; this machine is the node, so it reaches pods."""
+    found: dict[str, float] = {}
+    for pod in await kube.list("Pod", namespace, f"{COMPONENT}=observer"):
+        address = (pod.get("status") or {}).get("podIP")
+        if address and not pod["metadata"].get("deletionTimestamp"):
+            for series, value in _SAMPLE.findall(await asyncio.to_thread(_page, f"{address}:{METRICS_PORT}")):
+                found[series] = found.get(series, 0.0) + float(value)
+    return found
+
+
+def _page(address: str) -> str:
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as page:
+            return str(page.read().decode())
+    except OSError:
+        return ""
