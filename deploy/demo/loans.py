@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 MODELS = Path(__file__).resolve().parent / "models"
 MODEL_NAME = "loans"
 NUMBERS = ("age", "income", "debt", "late_payments")
-DECISIONS = ("approve", "review", "decline")
 _SHARES = (0.30, 0.25, 0.25, 0.16, 0.02, 0.02)
 
 
@@ -124,9 +123,9 @@ def as_csv(data: Applicants, scores: NDArray[np.float64] | None = None) -> str:
     """The applicants as a table with a head, as `modelrollout profile make` reads one; with the answers if given."""
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([*NUMBERS, "region", *([] if scores is None else ["decision", *DECISIONS])])
+    writer.writerow([*NUMBERS, "region", *([] if scores is None else ["decision", "risk"])])
     for index, (numbers, region) in enumerate(zip(data.numbers.tolist(), data.regions, strict=True)):
-        told = [] if scores is None else [int(scores[index].argmax()), *(f"{score:.6f}" for score in scores[index])]
+        told = [] if scores is None else [int(scores[index].argmax()), float(scores[index][2])]
         writer.writerow([*numbers, region, *told])
     return table.getvalue()
 
@@ -147,6 +146,7 @@ def golden_set(recipe: Recipe, data: Applicants) -> str:
         expected = [
             {"name": "DECISION", "shape": [1, 1], "datatype": "INT64", "data": [int(scores.argmax())]},
             {"name": "SCORES", "shape": [1, 3], "datatype": "FP32", "data": scores.astype(np.float32).tolist()},
+            {"name": "RISK", "shape": [1, 1], "datatype": "FP32", "data": scores[2:].astype(np.float32).tolist()},
         ]
         requests.append({"name": f"applicant-{index}", "inputs": tensors(data, index), "outputs": expected})
     return json.dumps({"version": 1, "requests": requests})

@@ -15,7 +15,7 @@ from tests.cluster.stage import Stage, lost, rollout
 from tests.cluster.test_faults import condition
 
 RECORDED = loans.population(20, seed=21)
-TOLERANCES = [{"output": "SCORES", "absolute": 0.3}]
+TOLERANCES = [{"output": output, "absolute": 0.3} for output in ("SCORES", "RISK")]
 
 
 def golden(where: Object, **changes: Any) -> Object:

@@ -1,4 +1,4 @@
-"""Triton's side of a loans model: applicants in, a decision and its scores out. The recipe lies beside this file."""
+"""Triton's side of a loans model: applicants in, a decision, its scores and a risk out. The recipe lies beside this file."""
 
 from __future__ import annotations
 
@@ -41,6 +41,5 @@ class TritonPythonModel:
         features = preprocess(numbers, names, self.recipe["incomes_a_year"])
         scores = self.classifier.probabilities(features, self.recipe["sharpness"]).astype(np.float32)
         labels = scores.argmax(axis=1).astype(np.int64).reshape(-1, 1)
-        return pb_utils.InferenceResponse(
-            output_tensors=[pb_utils.Tensor("DECISION", labels), pb_utils.Tensor(self.recipe["scores"], scores)]
-        )
+        outputs = {"DECISION": labels, self.recipe["scores"]: scores, "RISK": scores[:, 2:]}
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(*output) for output in outputs.items()])
