@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,9 @@ async def test_every_example_is_taken_as_it_is(staging: Staging, place: Place) -
         files = [argument for path in EXAMPLES for argument in ("-f", str(path))]
         options = ["--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-n", stage.name]
         said = await run(kubectl, "--kubeconfig", str(place.kubeconfig), "apply", *options, *files)
-        assert said.count("modeldeployment.modelrollout.io/") == len(EXAMPLES)
+        documents = [body["kind"].lower() for path in EXAMPLES for body in yaml.safe_load_all(path.read_text())]
+        for kind in ("modeldeployment", "rolloutpolicy", "clusterrolloutpolicy"):
+            assert len(re.findall(f"^{kind}.modelrollout.io/", said, re.MULTILINE)) == documents.count(kind) > 0
 
 
 async def test_the_examples_of_the_strategies_serve_and_try_the_next_version(
