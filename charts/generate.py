@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what follows from the code: the chart's CRDs and values.schema.json, and docs/settings.md (or checks them)."""
+"""Writes what follows from the code: the chart's CRDs, policies and values.schema.json, and docs/settings.md (or checks them)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "modelrollout"
+POLICIES = ROOT / "deploy" / "policies"
 sys.path.insert(0, str(ROOT / "operator"))
 
 from pydantic import BaseModel  # noqa: E402
@@ -145,6 +146,10 @@ def values_schema() -> str:
                 pullSecrets={"type": "array", "items": text},
             ),
             settings=settings,
+            policies=section(
+                default=section(enabled={"type": "boolean"}),
+                cluster={"type": "boolean"},
+            ),
             serviceAccount=section(name=text, annotations=words),
             extraVolumes=lists,
             extraVolumeMounts=lists,
@@ -181,6 +186,7 @@ def _without_notes(part: Any) -> Any:
 def generated() -> dict[Path, str]:
     """Every generated file and its text."""
     files = {CHART / "crds" / file.name: file.read_text() for file in sorted((ROOT / "crds").glob("*.yaml"))}
+    files |= {CHART / "policies" / file.name: file.read_text() for file in sorted(POLICIES.glob("*.yaml"))}
     files[CHART / "values.schema.json"] = values_schema()
     files[ROOT / "docs" / "settings.md"] = f"{INTRODUCTION}\n{sections(Settings, 'Keys')}\n"
     return files
@@ -189,7 +195,8 @@ def generated() -> dict[Path, str]:
 def main() -> int:
     """Write the files; with ``--check`` name those that are out of date instead, and fail."""
     files = generated()
-    stale = [path for path in (CHART / "crds").glob("*.yaml") if path not in files]
+    copies = [path for folder in ("crds", "policies") for path in (CHART / folder).glob("*.yaml")]
+    stale = [path for path in copies if path not in files]
     stale += [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:

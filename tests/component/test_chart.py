@@ -83,6 +83,8 @@ CHILDREN = {"list", "watch", "get", "create", "patch"}
 RIGHTS: dict[str, set[str]] = {
     "modelrollout.io/modeldeployments": {"list", "watch"},
     "modelrollout.io/modeldeployments:status": {"patch"},
+    "modelrollout.io/rolloutpolicies": {"list", "watch"},
+    "modelrollout.io/clusterrolloutpolicies": {"list", "watch"},
     "modelrollout.io/modelrevisions": CHILDREN | {"delete"},
     "modelrollout.io/modelrevisions:status": {"patch"},
     "apps/deployments": CHILDREN,
@@ -96,7 +98,7 @@ RIGHTS: dict[str, set[str]] = {
     "pods:log": set(),
     "events.k8s.io/events": {"create"},
     "secrets": set(),
-    "configmaps": set(),
+    "configmaps": {"get"},
     "namespaces": set(),
     "nodes": set(),
     "serviceaccounts": set(),
@@ -104,6 +106,7 @@ RIGHTS: dict[str, set[str]] = {
     "rbac.authorization.k8s.io/roles": set(),
     "apiextensions.k8s.io/customresourcedefinitions": set(),
 }
+CLUSTER_POLICIES = "modelrollout.io/clusterrolloutpolicies"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 
 
@@ -128,15 +131,27 @@ def test_the_rights_are_those_used_and_no_others(api: ApiServer, namespace: str)
         assert not allowed(api, account, namespace, verb, "coordination.k8s.io/leases", "another")
     assert allowed(api, account, namespace, "create", "coordination.k8s.io/leases")
     assert not allowed(api, account, "default", "get", "coordination.k8s.io/leases", "modelrollout")
-    api.kubectl("delete", "clusterrole,clusterrolebinding", "modelrollout")
+    (policy,) = api.request("GET", "/apis/modelrollout.io/v1alpha1/clusterrolloutpolicies").body["items"]
+    assert policy["metadata"]["name"] == "default"
+    api.kubectl("delete", "clusterrole,clusterrolebinding", "modelrollout", "modelrollout-policies")
+    api.kubectl("delete", "clusterrolloutpolicy", "default")
 
 
 def test_with_namespaces_there_are_no_rights_elsewhere(api: ApiServer, namespace: str) -> None:
     values = {"settings": {"namespaces": [namespace]}}
     assert not any(body["kind"].startswith("Cluster") for body in rendered(namespace, json.dumps(values)))
     account = install(api, namespace, values)
-    check_rights(api, account, namespace, RIGHTS)
+    check_rights(api, account, namespace, RIGHTS | {CLUSTER_POLICIES: set()})
     check_rights(api, account, "default", {resource: set() for resource in RIGHTS})
+
+
+def test_with_namespaces_cluster_policies_may_be_read_where_that_is_wished(api: ApiServer, namespace: str) -> None:
+    account = install(api, namespace, {"settings": {"namespaces": [namespace]}, "policies": {"cluster": True}})
+    check_rights(api, account, namespace, RIGHTS)
+    check_rights(
+        api, account, "default", {resource: set() for resource in RIGHTS} | {CLUSTER_POLICIES: {"list", "watch"}}
+    )
+    api.kubectl("delete", "clusterrole,clusterrolebinding", "modelrollout-policies")
 
 
 def test_the_operators_pod_is_admitted_where_restricted_is_enforced(api: ApiServer, namespace: str) -> None:
