@@ -23,7 +23,10 @@ from modelrollout.adapters.kubernetes import KubernetesCluster
 from modelrollout.adapters.lease import KubernetesLeases
 from modelrollout.adapters.login import Login
 from modelrollout.adapters.prometheus import PrometheusMetrics
+from modelrollout.adapters.rights import may_watch
 from modelrollout.adapters.triton import TritonModelServer
+from modelrollout.adapters.webhooks import HttpWebhooks
+from modelrollout.api.rolloutspec import PolicyKind
 from modelrollout.cli.logs import set_up_logging
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.leadership import Leadership, LeaseTiming
@@ -32,12 +35,14 @@ from modelrollout.controller.measurements import Measurements
 from modelrollout.controller.queue import Queue
 from modelrollout.controller.reconcile import Reconciler
 from modelrollout.handlers.serving import watch
-from modelrollout.ports import Metrics
+from modelrollout.handlers.watching import KINDS
+from modelrollout.ports import Metrics, TransientError
 from modelrollout.render.trim import trim
 from modelrollout.settings import LogFormat, LogLevel, Settings, SettingsError, load
 from modelrollout.telemetry import Telemetry
 
 _LOGGER = logging.getLogger(__name__)
+START_PAUSE = 2.0
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -157,6 +162,7 @@ class Parts:
         self.measurements = Measurements(self.queue.wake)
         self.providers = {name: PrometheusMetrics(entry) for name, entry in settings.prometheus.items()}
         self.gateway = DataPlaneGateway()
+        self.webhooks = HttpWebhooks(settings.webhooks)
         self.reconciler = self._reconciler(settings)
         self.listed = asyncio.Event()
 
@@ -180,6 +186,7 @@ class Parts:
             ),
             self.telemetry,
             may_act=self.leadership.is_leader,
+            webhooks=self.webhooks,
         )
 
     def seen(self, key: Key) -> None:
@@ -199,8 +206,23 @@ class Parts:
             self.queue.wake(key)
         await self.queue.run()
 
+    async def denied(self, settings: Settings) -> frozenset[str]:
+        """The kinds of policy that this operator may not read; raises TransientError."""
+        found: set[str] = set()
+        for watched in KINDS:
+            everywhere = watched.cluster or not settings.namespaces
+            places: tuple[str | None, ...] = (None,) if everywhere else settings.namespaces
+            if not watched.policy or await may_watch(self.server, watched.group, watched.plural, places):
+                continue
+            _LOGGER.warning("not allowed to list and watch %s: going on without them", watched.plural)
+            self.reconciler.policies.deny(PolicyKind(watched.kind))
+            found.add(watched.kind)
+        return frozenset(found)
+
     async def close(self) -> None:
         """Close all connections."""
+        await self.reconciler.close()
+        await self.webhooks.close()
         await self.gateway.close()
         for provider in self.providers.values():
             await provider.close()
@@ -238,10 +260,22 @@ def _start(parts: Parts, settings: Settings, login: Login, stop: Stop) -> Tasks:
         leading=asyncio.create_task(parts.leadership.run(), name="leadership"),
         working=asyncio.create_task(parts.work(), name="queue"),
         beating=asyncio.create_task(parts.telemetry.beat(parts.clock), name="heartbeat"),
-        watches=asyncio.create_task(
-            watch(settings, parts.cache, parts.seen, login, stop.asked, watching), name="watches"
-        ),
+        watches=asyncio.create_task(_watch(parts, settings, login, stop, watching), name="watches"),
     )
+
+
+async def _watch(parts: Parts, settings: Settings, login: Login, stop: Stop, ready: Callable[[], None]) -> None:
+    """Watch what may be watched: an operator without the right to read policies goes on without them."""
+    while not stop.asked.is_set():
+        try:
+            without = await parts.denied(settings)
+        except TransientError as error:
+            _LOGGER.warning("%s; trying again", error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.asked.wait(), START_PAUSE)
+        else:
+            await watch(settings, parts.cache, parts.seen, login, stop.asked, ready, without)
+            return
 
 
 async def _finish(parts: Parts, tasks: Tasks) -> None:

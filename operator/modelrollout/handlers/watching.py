@@ -21,6 +21,7 @@ class Watched:
     """A kind that is watched.
 
     ``own`` marks the ModelDeployment itself, ``policy`` what concerns many of them; all others are children by label.
+    ``cluster``: it lies in no namespace.
     """
 
     group: str
@@ -29,6 +30,7 @@ class Watched:
     kind: str
     own: bool = False
     policy: bool = False
+    cluster: bool = False
 
     @property
     def labelled(self) -> bool:
@@ -51,7 +53,7 @@ KINDS = (
     Watched("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
     Watched("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
     Watched("modelrollout.io", "v1alpha1", "rolloutpolicies", "RolloutPolicy", policy=True),
-    Watched("modelrollout.io", "v1alpha1", "clusterrolloutpolicies", "ClusterRolloutPolicy", policy=True),
+    Watched("modelrollout.io", "v1alpha1", "clusterrolloutpolicies", "ClusterRolloutPolicy", policy=True, cluster=True),
 )
 
 
