@@ -11,8 +11,8 @@ from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
-from modelrollout.evidence.queries import indicator
-from modelrollout.evidence.slis import CatalogError, catalog
+from modelrollout.evidence.queried import QueryIndicator
+from modelrollout.evidence.slis import CatalogError, catalog, find
 from modelrollout.rollout.plan import EvaluationRequest
 from modelrollout.rollout.strategies import Stage, course_of
 
@@ -62,6 +62,7 @@ def _check_sources(
     for source in dict.fromkeys(stage.source for stage in watched):
         request = EvaluationRequest(1, example, example, 0, any_time, timedelta(seconds=1), source=source)
         context = Context.of(deployment, request, profile, definitions)
-        indicator(guard, context)
+        if isinstance(find(guard.sli or "", context), QueryIndicator):
+            return
         for protocol in context.protocols:
             catalog(context.profile).names(protocol, context)

@@ -46,6 +46,7 @@ class Context:
         request: EvaluationRequest,
         profile: str | None,
         definitions: tuple[SliDefinition, ...] = (),
+        enforce_namespace: bool = True,
     ) -> Context:
         """What ``request`` asks about the routes of ``deployment``, at a gateway of this profile."""
         traffic = deployment.spec.traffic
@@ -62,6 +63,7 @@ class Context:
             since=request.since,
             source=request.source,
             spans=request.spans,
+            enforce_namespace=enforce_namespace,
             watch=request.watch,
             definitions=definitions,
         )

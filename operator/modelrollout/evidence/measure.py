@@ -21,11 +21,15 @@ _Member = tuple[tuple[str, ...], Series]
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured at one time: a value (None: there is none, and ``why`` says so) and its sample count."""
+    """What was measured at one time: a value (None: there is none, and ``why`` says so) and its sample count.
+
+    ``subject`` is what the value is about where that is one of several: ``feature age``.
+    """
 
     value: float | None
     samples: float | None = None
     why: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)

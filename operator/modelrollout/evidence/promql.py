@@ -25,18 +25,23 @@ DEEPEST_NESTING = 16
 MOST_OPERATORS = 48
 
 PLACEHOLDER = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
-PLACEHOLDERS = ("namespace", "name", "revision", "stable", "window")
+PLACEHOLDERS = ("namespace", "name", "revision", "stable", "pods", "window")
+
+Where = tuple[tuple[str, str], ...]
+"""Labels and the values they must have."""
 
 _TOKEN = re.compile(
     r"""
     (?P<string> "(?:\\.|[^"\\])*" | '(?:\\.|[^'\\])*' | `[^`]*` )
   | (?P<comment> \#[^\n]* )
+  | (?P<where> \$where\b (?: \s* , )? )
   | (?P<placeholder> \$[A-Za-z_][A-Za-z0-9_]* )
   | (?P<open> [(\[{] ) | (?P<close> [)\]}] )
   | (?P<operator> [-+*/%^<>] | [=!]= | \b(?:and|or|unless|atan2)\b )
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_LONGEST_POD_PREFIX = 58
 _PLAIN_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN_METRIC = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 
@@ -54,14 +59,16 @@ def quote(value: str) -> str:
 def fill(selector: str, values: Mapping[str, Sequence[str]]) -> str:
     """Fill the placeholders of a trusted selector with regular expressions that take exactly these texts.
 
-    Each is the whole of a double-quoted string, or all of it but a final ``|`` that also takes series without the
-    label.
+    Each is the whole of a double-quoted string, or a part of a regular expression in one. A final ``|`` also takes
+    series without the label.
     """
 
     def text(match: re.Match[str]) -> str:
-        return quote("|".join(re.escape(value) for value in values[match[1]]) + match[2])
+        before, after = match[1], match[3]
+        found = "|".join(re.escape(value) for value in values[match[2]])
+        return f'"{before}{quote(f"(?:{found})" if before or after.strip("|") else found)[1:-1]}{after}"'
 
-    return re.sub(r'"\$([A-Za-z_]+)(\|?)"', text, selector)
+    return re.sub(r'"([^"$]*)\$([A-Za-z_]+)([^"$]*)"', text, selector)
 
 
 @lru_cache(maxsize=4096)
@@ -73,12 +80,15 @@ def compile_query(
     stable: str,
     window: timedelta,
     enforce_namespace: bool = True,
+    where: Where | None = None,
+    longest: timedelta = LONGEST_RANGE,
 ) -> str:
     """The query to send for a user's ``text``; raises QueryError.
 
     ``$namespace``, ``$name``, ``$revision`` and ``$stable`` are filled into label matchers (in a regular expression
-    as literal text), ``$window`` wherever a duration may be. With ``enforce_namespace`` every selector gets
-    ``namespace="<namespace>"``.
+    as literal text), ``$pods`` into ``=~`` as the pattern of the names of the revision's pods, ``$window`` wherever a
+    duration may be. Where ``where`` is given, ``$where`` in a list of matchers stands for it. With
+    ``enforce_namespace`` every selector gets ``namespace="<namespace>"``. No range may be longer than ``longest``.
     """
     if len(text) > LONGEST_QUERY:
         raise QueryError(f"the query is longer than {LONGEST_QUERY} characters")
@@ -87,11 +97,13 @@ def compile_query(
         "name": name,
         "revision": revision,
         "stable": stable,
+        "pods": pods_pattern(revision),
         "window": format_duration(window),
+        **{f"where{place}": value for place, (_, value) in enumerate(where or ())},
     }
-    tree = _parse(_scan(text, values["window"]))
+    tree = _parse(_scan(text, values["window"], where))
     _check_type(tree)
-    promql.walk(tree, pre_visit=_check_node)
+    promql.walk(tree, pre_visit=lambda node: _check_node(node, longest))
     kept = namespace if enforce_namespace else None
     tree = promql.transform(tree, post_visit=lambda node: _rewrite(node, values, kept))
     printed = tree.prettify()
@@ -99,16 +111,37 @@ def compile_query(
     return printed
 
 
-def _scan(text: str, window: str) -> str:
-    """Fill in ``$window`` outside of strings, and refuse what would take the parser too long."""
+@lru_cache(maxsize=1024)
+def pods_pattern(revision: str) -> str:
+    """The regular expression that takes the names of the pods of ``revision``'s Deployment, and of no other.
+
+    Kubernetes cuts the part before a pod's own five characters to 58: of a long name the ReplicaSet's hash goes first.
+    """
+    if len(revision) + len("-0123456789-") <= _LONGEST_POD_PREFIX:
+        return f"{_literally(revision)}-[a-z0-9]{{1,10}}-[a-z0-9]{{5}}"
+    return f"{_literally(revision[:_LONGEST_POD_PREFIX])}[-a-z0-9]{{5,17}}"
+
+
+def _literally(value: str) -> str:
+    """The regular expression that takes this text only."""
+    return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value)
+
+
+def _scan(text: str, window: str, where: Where | None) -> str:
+    """Fill in ``$window`` and ``$where`` outside of strings, and refuse what would take the parser too long."""
     if any((ord(char) < 32 and char not in "\n\r\t") or 0xD800 <= ord(char) < 0xE000 for char in text):
         raise QueryError("the query has control characters in it")
     depth = deepest = operators = 0
+    matchers = ",".join(f'{name}="$where{place}"' for place, (name, _) in enumerate(where or ()))
 
     def replace(match: re.Match[str]) -> str:
         nonlocal depth, deepest, operators
         found = match[0]
         match match.lastgroup:
+            case "where":
+                if where is None:
+                    raise QueryError("$where is known in the SLIs of a policy only; write the matcher of the label")
+                return found.replace("$where", matchers) if matchers else ""
             case "placeholder":
                 if found != "$window":
                     raise QueryError(_misplaced(found))
@@ -155,16 +188,16 @@ def _check_type(node: Any) -> None:
         raise QueryError("the query answers a text, not a number")
 
 
-def _check_node(node: Any) -> None:
+def _check_node(node: Any, longest: timedelta) -> None:
     match node:
         case promql.MatrixSelector():
-            _check_range(node.range)
+            _check_range(node.range, longest)
         case promql.SubqueryExpr():
-            _check_range(node.range)
+            _check_range(node.range, longest)
             if node.at is not None:
                 raise QueryError(_NO_AT)
             step = node.step or DEFAULT_SUBQUERY_STEP
-            if step <= timedelta(0) or (node.range or LONGEST_RANGE) / step > MOST_SUBQUERY_STEPS:
+            if step <= timedelta(0) or (node.range or longest) / step > MOST_SUBQUERY_STEPS:
                 raise QueryError(f"a subquery has more than {MOST_SUBQUERY_STEPS} steps; make its step longer")
         case promql.VectorSelector():
             if node.at is not None:
@@ -184,9 +217,9 @@ def _check_node(node: Any) -> None:
 _NO_AT = "@ pins the query to a fixed time, so it would never see the rollout; remove it"
 
 
-def _check_range(length: timedelta | None) -> None:
-    if length is None or not timedelta(0) < length <= LONGEST_RANGE:
-        raise QueryError(f"a range is longer than {format_duration(LONGEST_RANGE)}")
+def _check_range(length: timedelta | None, longest: timedelta) -> None:
+    if length is None or not timedelta(0) < length <= longest:
+        raise QueryError(f"a range is longer than {format_duration(longest)}")
 
 
 def _rewrite(node: Any, values: Mapping[str, str], namespace: str | None) -> promql.Expr | None:
@@ -215,7 +248,11 @@ def _matcher(matcher: promql.Matcher, values: Mapping[str, str], namespace: str 
         if match[1] not in values:
             raise QueryError(_misplaced(match[0]))
         value = values[match[1]]
-        return re.sub(r"([\\.+*?()|\[\]{}^$])", r"\\\1", value) if is_pattern else value
+        if match[1] == "pods":
+            if not is_pattern:
+                raise QueryError('$pods is a regular expression: write pod=~"$pods"')
+            return value
+        return _literally(value) if is_pattern else value
 
     value = PLACEHOLDER.sub(replace, matcher.value)
     if namespace is not None and matcher.name == "namespace" and operator == "=":

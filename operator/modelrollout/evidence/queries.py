@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from modelrollout.api.guard import Guard, Sli
+from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import compile_query
-from modelrollout.evidence.slis import Indicator, catalog
+from modelrollout.evidence.queried import CatalogError, QueryIndicator
+from modelrollout.evidence.query_slis import questions
+from modelrollout.evidence.question import Query, evaluation_times
+from modelrollout.evidence.slis import Indicator, catalog, find
+
+__all__ = [
+    "LOOKBACK",
+    "Query",
+    "counter_selectors",
+    "evaluation_times",
+    "guard_queries",
+    "indicator",
+    "selectors",
+    "user_query",
+]
 
 LOOKBACK = timedelta(minutes=5)
 """How far before the first window samples are asked for: old enough to tell a birth from a gap."""
 
 
-@dataclass(frozen=True)
-class Query:
-    """One question. ``start`` and ``step`` None: an instant query at ``end``; else a range query.
-
-    Two equal questions of different guards need to be asked once only; ``name`` does not count.
-    """
-
-    name: str
-    text: str
-    end: datetime
-    start: datetime | None = None
-    step: timedelta | None = None
-
-    @property
-    def question(self) -> tuple[str, datetime, datetime | None, timedelta | None]:
-        """What makes two questions the same."""
-        return self.text, self.end, self.start, self.step
-
-
 def guard_queries(guard: Guard, context: Context, now: datetime) -> tuple[Query, ...]:
     """The questions for one evaluation of ``guard`` at ``now``; raises QueryError and CatalogError.
 
-    An SLI asks once a protocol for raw samples (a matrix), named by the protocol; a user's query is asked once for
-    all evaluations that count, named ``query``.
+    An SLI of counters asks once a protocol for raw samples (a matrix), named by the protocol; a user's query is asked
+    once for all evaluations that count, named ``query``; an SLI that Prometheus computes as ``query_slis`` says.
     """
+    if guard.sli is not None and isinstance(find(guard.sli, context), QueryIndicator):
+        return questions(guard, context, now)
     times = evaluation_times(guard, context, now)
     if guard.query is not None:
         return (Query("query", user_query(guard, context), now, times[-1], context.interval),)
@@ -48,12 +44,6 @@ def guard_queries(guard: Guard, context: Context, now: datetime) -> tuple[Query,
         Query(protocol, f"{selector}[{milliseconds}ms]", now)
         for protocol, selector in selectors(guard, context).items()
     )
-
-
-def evaluation_times(guard: Guard, context: Context, now: datetime) -> tuple[datetime, ...]:
-    """When the last ``of`` evaluations were, newest first: an interval apart, none before the arm had weight."""
-    times = [now - count * context.interval for count in range(guard.of)]
-    return tuple(at for at in times if at == now or at > context.since)
 
 
 def user_query(guard: Guard, context: Context) -> str:
@@ -81,7 +71,13 @@ def counter_selectors(entry: Indicator, context: Context) -> dict[str, str]:
 
 
 def indicator(guard: Guard, context: Context) -> Indicator:
-    """The catalog's entry for the guard's SLI; raises CatalogError where the source of ``context`` has none."""
+    """The entry of the guard's SLI, which must be one of counters.
+
+    Raises CatalogError where it is none, or cannot be measured by the source of ``context``.
+    """
     if guard.sli is None:
         raise ValueError(f"guard {guard.name} has no sli")
-    return catalog(context.profile).indicator(Sli(guard.sli), context)
+    entry = find(guard.sli, context)
+    if isinstance(entry, QueryIndicator):
+        raise CatalogError(f"{guard.sli} is computed by Prometheus: there are no counters of it")
+    return entry

@@ -1,9 +1,10 @@
-"""The SLI catalog: per gateway, which counters make an SLI. Data files beside this module, checked when read."""
+"""The SLI catalog: what a name means. Per gateway, which counters make an SLI: data files beside this module."""
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -14,14 +15,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from modelrollout.api.guard import Sli
+from modelrollout.api.rolloutpolicy import Direction, SliDefinition
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.promql import PLACEHOLDER, fill
+from modelrollout.evidence.promql import PLACEHOLDER, fill, quote
+from modelrollout.evidence.queried import CatalogError, QueryIndicator, defined, queried
 from modelrollout.ports import Series
 from modelrollout.rollout.plan import Source
 
-
-class CatalogError(ValueError):
-    """A catalog file is missing or wrong; the message says which key."""
+__all__ = ["Catalog", "CatalogError", "Counters", "Indicator", "Kind", "QueryIndicator", "catalog", "find", "read"]
 
 
 class Kind(StrEnum):
@@ -61,7 +62,8 @@ class Counters(_Entry):
         if not isinstance(node, promql_parser.VectorSelector):
             raise ValueError("must be one vector selector")
         if not any(
-            matcher.op == promql_parser.MatchOp.Re and matcher.value.removesuffix("|") == "a/b|c"
+            matcher.op == promql_parser.MatchOp.Re
+            and (matcher.value.removesuffix("|") == "a/b|c" or "(?:a/b|c)" in matcher.value)
             for matcher in node.matchers.matchers
         ):
             raise ValueError("must select by =~ $cluster, or it would count the traffic of others")
@@ -95,6 +97,8 @@ class Indicator(_Entry):
 
     kind: Kind
     unit: str
+    description: str
+    direction: Direction = Direction.HIGHER_IS_WORSE
     scale: Annotated[float, Field(gt=0)] = 1.0
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
     http: Counters
@@ -112,6 +116,11 @@ class Indicator(_Entry):
     def counters(self, protocol: str) -> Counters:
         """The counters for ``http`` or ``grpc``."""
         return self.http if protocol == "http" else self.grpc
+
+    def needs(self, protocol: str) -> str:
+        """The selector of the series that is there whatever the gateway serves."""
+        labels = self.counters(protocol).series["alive"]
+        return f"{{{','.join(f'{name}=~{quote(pattern)}' for name, pattern in labels.items())}}}"
 
 
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -132,26 +141,33 @@ class Clusters(_Entry):
         for source, texts in names.items():
             for text in texts:
                 used = set(PLACEHOLDER.findall(text))
-                if not {"namespace", "name"} <= used <= {"namespace", "name", "slot", "pinned"}:
-                    raise ValueError(f"{source} must be made of $namespace, $name, $slot and $pinned")
-                if source in (Source.WEIGHTED, Source.SPLIT) and not used & {"slot", "pinned"}:
-                    raise ValueError(f"{source} must name the arm, by $slot or $pinned")
+                own = {"namespace", "name"} <= used or {"namespace", "revision"} <= used
+                if not own or not used <= {"namespace", "name", "slot", "pinned", "revision"}:
+                    raise ValueError(
+                        f"{source} must be made of $namespace, $name or $revision, and of $slot and $pinned"
+                    )
+                if source in (Source.WEIGHTED, Source.SPLIT) and not used & {"slot", "pinned", "revision"}:
+                    raise ValueError(f"{source} must name the arm, by $slot, $pinned or $revision")
         return names
 
 
 class Catalog(_Entry):
-    """All SLIs of one gateway profile."""
+    """All SLIs of one gateway profile; ``absent`` says of those that it lacks, why."""
 
     profile: str
     target: Annotated[tuple[str, ...], Field(min_length=1)]
     clusters: Clusters
     slis: dict[Sli, Indicator]
+    absent: dict[Sli, str] = {}
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        missing = set(Sli) - set(self.slis)
+        missing = set(Sli) - set(self.slis) - set(self.absent)
         if missing:
             raise ValueError(f"lacks the SLIs {', '.join(sorted(missing))}")
+        both = set(self.slis) & set(self.absent)
+        if both:
+            raise ValueError(f"has SLIs that are absent: {', '.join(sorted(both))}")
         return self
 
     def names(self, protocol: str, context: Context) -> tuple[str, ...]:
@@ -167,6 +183,7 @@ class Catalog(_Entry):
             "name": context.name,
             "slot": str(context.slot),
             "pinned": str(1 + context.slot),
+            "revision": context.revision,
         }
         return tuple(PLACEHOLDER.sub(lambda match: values[match[1]], text) for text in texts)
 
@@ -175,6 +192,8 @@ class Catalog(_Entry):
 
         Half of the protocols is not enough: the other half of the traffic would pass unseen.
         """
+        if sli in self.absent:
+            raise CatalogError(f"the gateway profile {self.profile} has no {sli}: {self.absent[sli]}")
         found = self.slis[sli]
         for protocol in context.protocols:
             reason = found.counters(protocol).blind.get(context.source)
@@ -195,8 +214,34 @@ def read(text: str, origin: str) -> Catalog:
 def catalog(profile: str | None) -> Catalog:
     """The catalog of a gateway profile; raises CatalogError where there is none."""
     if profile is None:
-        raise CatalogError("an sli is measured at the gateway, and there is none: give the guard a query")
+        raise CatalogError(
+            "this sli is measured at the gateway, and there is none: use one of Triton's (triton-...) or give the "
+            "guard a query"
+        )
     place = files("modelrollout.evidence") / "catalog" / f"{profile}.yaml"
     if not re.fullmatch(r"[a-z0-9-]+", profile) or not place.is_file():
         raise CatalogError(f"there is no SLI catalog for the gateway profile {profile!r}")
     return read(place.read_text("utf-8"), str(place))
+
+
+def find(name: str, context: Context) -> Indicator | QueryIndicator:
+    """What the SLI ``name`` means for the arm and source of ``context``: a policy's goes before a catalog's.
+
+    Raises CatalogError where nothing has that name (with the nearest ones), or this gateway or source cannot show it.
+    """
+    for definition in context.definitions:
+        if definition.name == name:
+            return defined(definition)
+    if name in queried():
+        return queried()[name]
+    if name in set(Sli):
+        return catalog(context.profile).indicator(Sli(name), context)
+    raise CatalogError(unknown(name, context.definitions))
+
+
+def unknown(name: str, definitions: Iterable[SliDefinition] = ()) -> str:
+    """The sentence about a name that no SLI has."""
+    known = [*Sli, *queried(), *(definition.name for definition in definitions)]
+    near = difflib.get_close_matches(name, known, n=3)
+    meant = f"did you mean {' or '.join(near)}?" if near else "`modelrollout slis` lists them"
+    return f"there is no SLI {name!r}; {meant}"
