@@ -166,6 +166,13 @@ class ModelServer(Protocol):
         """Model ready, then real inferences until the latency settles. Never raises: failure is in the report."""
 
 
+class Webhooks(Protocol):
+    """The webhooks of the settings, by name."""
+
+    async def call(self, name: str, body: Mapping[str, Any]) -> str:
+        """POST ``body`` as JSON once; returns what the other side said in a few words. Raises PortError."""
+
+
 class Gateway(Protocol):
     """The data plane, asked as a user would."""
 

@@ -162,6 +162,24 @@ class Prometheus(_Section):
         return self
 
 
+class Webhook(_Section):
+    """One HTTP address that is called when a model shall be trained anew; a ModelDeployment names it, never a URL."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s#@/]+(/[^\s#@]*)?$", max_length=2000)]
+    """Address that takes a POST with a JSON body; no user in it."""
+    bearer_token_file: Path | None = None
+    """File with a bearer token; read anew for each call, so that rotation works."""
+    timeout: Duration = timedelta(seconds=10)
+    """After how long a call is given up, at most 1m."""
+
+    @field_validator("timeout")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if not timedelta(0) < value <= timedelta(minutes=1):
+            raise ValueError("must be longer than 0s and at most 1m")
+        return value
+
+
 class GatewayProfile(StrEnum):
     """Which gateway it is: chooses the SLI catalog and the care that a weight change takes."""
 
@@ -238,6 +256,8 @@ class Settings(_Section):
     """Pools by name. `cpu` is the one a ModelDeployment gets that names none."""
     prometheus: dict[Label, Prometheus] = Field(default_factory=dict)
     """Prometheus servers by name. `default` is the one a rollout asks that names none."""
+    webhooks: dict[Label, Webhook] = Field(default_factory=dict)
+    """Webhooks for retraining by name, as spec.observation.drift.retraining names them."""
     gateways: tuple[Gateway, ...] = ()
     """Gateways that need more than the defaults; one not listed has profile envoy-gateway and no address."""
     lease: Lease = Field(default_factory=Lease)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,9 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 import modelrollout
-from modelrollout.api.status import ModelDeploymentStatus, Phase
+from modelrollout.api.guard import Guard
+from modelrollout.api.reasons import ConditionType
+from modelrollout.api.status import ConditionStatus, GuardStatus, ModelDeploymentStatus, Phase
 from modelrollout.exposition import Page, Pages
 from modelrollout.ports import Clock
 from modelrollout.rollout.observed import Evaluation
@@ -31,11 +33,17 @@ _BEAT = 1.0
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the series of one ModelDeployment are made of; ``guards`` are (name, verdict, value)."""
+    """What the series of one ModelDeployment are made of.
+
+    ``bounds`` are (guard, ``max`` or ``min``, value), ``drift`` (subject, SLI, value); ``drifts`` None: nobody looks.
+    """
 
     phase: Phase
     weights: tuple[tuple[str, float], ...]
-    guards: tuple[tuple[str, str, float | None], ...]
+    guards: tuple[GuardStatus, ...]
+    bounds: tuple[tuple[str, str, float], ...] = ()
+    drift: tuple[tuple[str, str, float], ...] = ()
+    drifts: bool | None = None
 
 
 class Telemetry:
@@ -85,19 +93,43 @@ class Telemetry:
         self._rollbacks = self._counter("rollbacks", "Rollbacks begun, by reason.", "reason")
 
     def observe(
-        self, namespace: str, name: str, status: ModelDeploymentStatus, evaluation: Evaluation | None = None
+        self,
+        namespace: str,
+        name: str,
+        status: ModelDeploymentStatus,
+        evaluation: Evaluation | None = None,
+        guards: Sequence[Guard] = (),
     ) -> None:
-        """Remember the latest of a ModelDeployment; guards are those of ``evaluation``, else of the status."""
+        """Remember the latest of a ModelDeployment; results are those of ``evaluation``, else of the status.
+
+        ``guards`` are those that it has now: they tell the bounds.
+        """
         weights: dict[str, float] = {}
         for entry in status.traffic:
             weights[entry.revision] = weights.get(entry.revision, 0.0) + entry.weight / 100.0
+        results: tuple[GuardStatus, ...] = ()
         if evaluation is not None:
-            results = [(each.name, each.verdict.value, each.value) for each in evaluation.results]
+            results = evaluation.statuses
         elif status.rollout is not None and status.rollout.outcome is None:
-            results = [(each.name, each.verdict.value, each.value) for each in status.rollout.guards]
-        else:
-            results = []
-        before = self._objects.put((namespace, name), _Seen(status.phase, tuple(weights.items()), tuple(results)))
+            results = status.rollout.guards
+        told = {each.name for each in results}
+        bounds = tuple(
+            (guard.name, kind, bound)
+            for guard in guards
+            for kind, bound in (("max", guard.max), ("min", guard.min))
+            if bound is not None and guard.name in told
+        )
+        drift = tuple((each.subject, each.sli, each.value) for each in status.drift if each.value is not None)
+        drifts = next((each.status for each in status.conditions if each.type == ConditionType.DRIFT_DETECTED), None)
+        seen = _Seen(
+            status.phase,
+            tuple(weights.items()),
+            results,
+            bounds,
+            drift,
+            None if drifts is None else drifts is ConditionStatus.TRUE,
+        )
+        before = self._objects.put((namespace, name), seen)
         # Not when nothing was known before: a restarted operator would count a rollback again.
         if before is not None and before.phase not in _ROLLING_BACK and status.phase in _ROLLING_BACK:
             reason = status.rollout.reason if status.rollout is not None else ""
@@ -227,12 +259,43 @@ class _Objects(Collector):
         verdict = GaugeMetricFamily(
             "modelrollout_guard_verdict", "1 for what a guard says now.", labels=(*of, "guard", "verdict")
         )
+        guarded = (*of, "guard")
+        threshold = GaugeMetricFamily(
+            "modelrollout_guard_threshold", "Bound of a guard, in the unit of its SLI.", labels=(*guarded, "bound")
+        )
+        samples = GaugeMetricFamily(
+            "modelrollout_guard_samples", "Requests that the last value of a guard is made of.", labels=guarded
+        )
+        confidence = GaugeMetricFamily(
+            "modelrollout_guard_confidence", "How sure a breach is by the sequential test, 0 to 1.", labels=guarded
+        )
+        baseline = GaugeMetricFamily(
+            "modelrollout_guard_baseline", "Value of the stable revision at the same time.", labels=guarded
+        )
+        drift = GaugeMetricFamily(
+            "modelrollout_drift", "What drifts, with the value when it was told.", labels=(*of, "subject", "sli")
+        )
+        drifts = GaugeMetricFamily(
+            "modelrollout_drift_detected", "1 while anything is known to drift, 0 while it is looked for.", labels=of
+        )
         for key, each in seen:
             phase.add_metric((*key, each.phase.value), 1)
             for revision, share in each.weights:
                 weight.add_metric((*key, revision), share)
-            for guard, says, measured in each.guards:
-                verdict.add_metric((*key, guard, says), 1)
-                if measured is not None:
-                    value.add_metric((*key, guard), measured)
-        yield from (phase, weight, value, verdict)
+            for guard in each.guards:
+                verdict.add_metric((*key, guard.name, guard.verdict.value), 1)
+                for family, measured in (
+                    (value, guard.value),
+                    (samples, guard.samples),
+                    (confidence, guard.confidence),
+                    (baseline, guard.baseline),
+                ):
+                    if measured is not None:
+                        family.add_metric((*key, guard.name), measured)
+            for name, kind, bound in each.bounds:
+                threshold.add_metric((*key, name, kind), bound)
+            for subject, sli, measured in each.drift:
+                drift.add_metric((*key, subject, sli), measured)
+            if each.drifts is not None:
+                drifts.add_metric(key, each.drifts)
+        yield from (phase, weight, value, verdict, threshold, samples, confidence, baseline, drift, drifts)

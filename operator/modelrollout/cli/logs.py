@@ -13,7 +13,7 @@ from modelrollout.settings import LogFormat, Settings
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the traceback where there is one."""
+    """One JSON object a line: time, level, logger, message, ``fields`` of the record, the traceback if there is one."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
@@ -23,6 +23,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line.update({key: value for key, value in getattr(record, "fields", {}).items() if key not in line})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

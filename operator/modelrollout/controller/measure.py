@@ -19,6 +19,7 @@ from modelrollout.evidence.context import Context
 from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, ProbeTarget, WarmTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
 from modelrollout.render.pods import pod_ready
+from modelrollout.rollout.drift import watch_guards
 from modelrollout.rollout.observed import Evaluation, Gate, GateState, Probe
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest
 from modelrollout.settings import Gateway as GatewaySettings
@@ -85,7 +86,8 @@ class Measurer:
             return None
         rollout, gateway = wish.spec.rollout, self._gateway_settings(key, wish)
         context = Context.of(wish, request, None if gateway is None else str(gateway.profile), definitions)
-        return _Question(request, context, requested(rollout.guards, request), rollout.prometheus)
+        guards = watch_guards(wish.spec.observation) if request.watch else rollout.guards
+        return _Question(request, context, requested(guards, request), rollout.prometheus)
 
     async def _evaluate_for_ever(self, key: Key, question: _Question) -> None:
         """Evaluate at once, then every interval counted from start to start.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
-from modelrollout.api.status import ModelDeploymentStatus, status_from
+from modelrollout.api.status import ModelDeploymentStatus, status_from, status_to_dict
 from modelrollout.controller.applying import Applier, status_body
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.claims import Claims
 from modelrollout.controller.gather import gather
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
+from modelrollout.controller.notifying import Notifier, NoWebhooks
 from modelrollout.controller.observers import Observers
 from modelrollout.controller.obstacles import Obstacles
 from modelrollout.controller.policies import Policies
@@ -26,8 +28,10 @@ from modelrollout.ports import (
     PortError,
     TerminatingError,
     TransientError,
+    Webhooks,
 )
 from modelrollout.rollout.decide import decide
+from modelrollout.rollout.drift import watch_guards
 from modelrollout.rollout.plan import EventPlan, Plan
 from modelrollout.rollout.unreadable import unreadable
 from modelrollout.settings import Settings
@@ -55,6 +59,8 @@ class Reconciler:
         The operator's own metrics.
     may_act
         Whether this process leads now; while it does not, a turn does nothing and looks again.
+    webhooks
+        Who is called for retraining; None: nobody can be.
 
     """
 
@@ -68,6 +74,7 @@ class Reconciler:
         measurer: Measurer,
         telemetry: Telemetry,
         may_act: Callable[[], bool] = lambda: True,
+        webhooks: Webhooks | None = None,
     ) -> None:
         self._cluster = cluster
         self._clock = clock
@@ -85,6 +92,7 @@ class Reconciler:
         """Which policies there are."""
         cache.follow(self.policies)
         self._applier = Applier(cluster, cache, settings, self._observers.there)
+        self._notifier = Notifier(webhooks or NoWebhooks(), self._tell)
         self._obstacles: dict[Key, Obstacles] = {}
         self._delays: dict[Key, float] = {}
         self._going: dict[Key, str] = {}
@@ -129,6 +137,10 @@ class Reconciler:
         self._delays.pop(key, None)
         self._going.pop(key, None)
 
+    async def close(self) -> None:
+        """End what this process does besides its turns."""
+        await self._notifier.close()
+
     def _longer(self, key: Key, first: float, longest: float) -> float:
         """Twice the delay of the turn before, if that failed too, within these bounds."""
         delay = self._delays[key] = min(max(self._delays.get(key, 0) * 2, first), longest)
@@ -161,7 +173,8 @@ class Reconciler:
             return CONFLICT_DELAY
         self._delays.pop(key, None)
         self._measurer.want(key, wish, plan, resolution.definitions)
-        self._telemetry.observe(key.namespace, key.name, plan.status, self._measurements.of(key).evaluation)
+        guards = (*wish.spec.rollout.guards, *watch_guards(wish.spec.observation))
+        self._telemetry.observe(key.namespace, key.name, plan.status, record.evaluation, guards)
         seconds = None if plan.requeue_after is None else plan.requeue_after.total_seconds()
         return seconds if obstacle is None else min(seconds or OBSTACLE_DELAY, OBSTACLE_DELAY)
 
@@ -183,6 +196,8 @@ class Reconciler:
         await self._write_status(key, raw, wish.status, plan.status)
         for event in plan.events:
             await self._tell(raw, event)
+        if plan.notify is not None:
+            self._notifier.notify(key, raw, plan.notify)
 
     async def _write_status(
         self, key: Key, raw: Manifest, old: ModelDeploymentStatus, new: ModelDeploymentStatus
@@ -191,6 +206,9 @@ class Reconciler:
             return
         self._cache.put(key, await self._cluster.apply_status(status_body(raw, new)))
         _LOGGER.info("%s/%s is %s: %s", key.namespace, key.name, new.phase, new.message)
+        for fields in told(key, old, new):
+            text = "%s/%s: decision %s: %s"
+            _LOGGER.info(text, key.namespace, key.name, fields["decision"], fields["why"], extra={"fields": fields})
 
     async def _tell(self, raw: Manifest, event: EventPlan) -> None:
         try:
@@ -199,3 +217,28 @@ class Reconciler:
             raise
         except PortError as error:
             _LOGGER.warning("event %s was not stored: %s", event.reason, error)
+
+
+def told(key: Key, old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> list[dict[str, Any]]:
+    """The decisions that ``new`` has and ``old`` has not, oldest first, as the fields of a log line each."""
+    attempt, before = new.rollout, old.rollout
+    if attempt is None:
+        return []
+    known = {(each.at, each.decision) for each in before.decisions} if before is not None else set()
+    queries = {guard.name: guard.query for guard in attempt.guards}
+    return [
+        {
+            "namespace": key.namespace,
+            "name": key.name,
+            "attempt": attempt.attempt,
+            "revision": attempt.revision,
+            "decision": each.decision,
+            "phase": str(new.phase),
+            "step": each.step,
+            "weight": each.weight,
+            "why": each.message,
+            "guards": [{**status_to_dict(guard), "query": queries.get(guard.name, "")} for guard in each.guards],
+        }
+        for each in reversed(attempt.decisions)
+        if (each.at, each.decision) not in known
+    ]

@@ -152,10 +152,17 @@ def settings_problem(deployment: ModelDeployment, settings: Settings) -> str | N
         return f"spec.runtime.image: the pool {spec.pool!r} names no image, so the ModelDeployment must"
     if spec.model.source.scheme == "s3" and not settings.operator_image:
         return "spec.model.source.uri: s3 sources need operatorImage in the operator's settings"
-    if spec.rollout.guards and spec.rollout.prometheus not in settings.prometheus:
+    asks = spec.rollout.guards or spec.observation is not None
+    if asks and spec.rollout.prometheus not in settings.prometheus:
         return (
             f"spec.rollout.prometheus: the operator knows no Prometheus {spec.rollout.prometheus!r}; "
             f"it knows {_listed(settings.prometheus)}"
+        )
+    retraining = spec.observation.drift.retraining if spec.observation is not None else None
+    if retraining is not None and retraining.webhook not in settings.webhooks:
+        return (
+            f"spec.observation.drift.retraining.webhook: the operator knows no webhook {retraining.webhook!r}; "
+            f"it knows {_listed(settings.webhooks)}"
         )
     return None
 

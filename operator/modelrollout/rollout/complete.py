@@ -131,7 +131,7 @@ def _status(situation: Situation, state: Draft) -> ModelDeploymentStatus:
         update={
             "observed_generation": situation.deployment.metadata.generation,
             "phase": state.phase,
-            "message": clean(_obstructed(situation, _with_drift(_message(situation, state), state, drift)), SENTENCE_LIMIT),
+            "message": clean(_obstructed(situation, _message(situation, state, drift)), SENTENCE_LIMIT),
             "conditions": conditions(situation, state, drift),
             "drift": drift,
             "revisions": revisions,
@@ -155,8 +155,14 @@ def _cut(rollout: RolloutStatus | None) -> RolloutStatus | None:
     return rollout.model_copy(update=words)
 
 
-def _message(situation: Situation, state: Draft) -> str:
-    """The line of the state; users who get no answers come first, whatever the rollout does."""
+def _message(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) -> str:
+    """The line of the state, and what drifts at rest."""
+    drifts = f"; drift of {subjects(drift)}" if drift and state.phase is Phase.IDLE else ""
+    return f"{_of_users(situation, state)}{drifts}"
+
+
+def _of_users(situation: Situation, state: Draft) -> str:
+    """Users who get no answers come first, whatever the rollout does."""
     if state.stable is None or state.phase is Phase.PENDING:
         return state.message
     if situation.observed.workload(state.stable).ready:
@@ -171,10 +177,6 @@ def _message(situation: Situation, state: Draft) -> str:
     if state.phase is Phase.IDLE:
         return outage
     return state.message if f"{state.stable} has no ready pods" in state.message else f"{outage}; {state.message}"
-
-
-def _with_drift(message: str, state: Draft, drift: tuple[DriftStatus, ...]) -> str:
-    return f"{message}; drift of {subjects(drift)}" if drift and state.phase is Phase.IDLE else message
 
 
 def _obstructed(situation: Situation, message: str) -> str:
@@ -211,9 +213,7 @@ def _is_quiet(condition: Condition) -> bool:
 
 
 def _grew(situation: Situation, status: ModelDeploymentStatus) -> bool:
-    """Whether an A/B test under way has a quarter more requests than told (some 70 writes for millions of them), or
-    twice as many answers were compared (some 20).
-    """
+    """Whether an A/B test or a comparison has grown enough to be told: some 70 writes for millions, or 20."""
     attempt = status.rollout
     if attempt is None or status.phase is not Phase.PROGRESSING:
         return False

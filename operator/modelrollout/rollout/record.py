@@ -1,4 +1,4 @@
-"""The record of an attempt: each decision with its evidence, and the weights that it gave, read back as spans of time."""
+"""The record of an attempt: each decision with its evidence, and the weights it gave, read back as spans of time."""
 
 from __future__ import annotations
 
@@ -98,4 +98,3 @@ def comparison_status(situation: Situation) -> ComparisonStatus | None:
     return ComparisonStatus(
         compared=found.compared, differing=found.differing, label_flips=found.label_flips, at=evaluation.at
     )
-
