@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -47,6 +47,15 @@ class InvalidQueryError(PortError):
     """The metrics provider says the query can never work (HTTP 400, 422)."""
 
 
+class ModelError(PortError):
+    """The model server answered with an error: ``code`` is the gRPC status' name, the text the server's sentence."""
+
+    def __init__(self, code: str, said: str) -> None:
+        self.code = code
+        self.said = said
+        super().__init__(f"{code}: {said}")
+
+
 @dataclass(frozen=True)
 class ObjectReference:
     """Which object: ``kind`` is one of the kinds in ``adapters/kubernetes`` (Deployment, Service, HTTPRoute, ...)."""
@@ -83,8 +92,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class WarmTarget:
-    """One pod to warm: its IP address, Triton's gRPC port, the model's name."""
+class PodTarget:
+    """One pod to ask: its IP address, Triton's gRPC port, the model's name."""
 
     pod: str
     address: str
@@ -100,6 +109,71 @@ class WarmReport:
     passed: bool
     message: str
     latencies: tuple[float, ...] = ()
+
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output as the KServe v2 metadata has it: ``shape`` with the batch in front, -1 for what is open."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What clients of a model rely on, and the ``parameters`` of its config.pbtxt.
+
+    ``max_batch_size`` 0: the server batches nothing. ``decoupled``: any number of answers to a request; ``sequences``:
+    requests belong together.
+    """
+
+    version: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int = 0
+    decoupled: bool = False
+    sequences: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor with its numbers (or texts, for BYTES), row by row: as many as the product of ``shape``."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Requests to send: ``rate`` a second for ``seconds``, whatever the answers do; none given: made-up ones."""
+
+    rate: float
+    seconds: float
+    requests: tuple[tuple[Tensor, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class BurstReport:
+    """What a burst met. Latencies of good answers in seconds, counted from when each request was due.
+
+    ``problem`` is the first error, one sentence; ``unsent`` says why no request could be made at all.
+    """
+
+    sent: int = 0
+    failed: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    problem: str = ""
+    unsent: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +222,12 @@ class Cluster(Protocol):
     async def emit(self, event: EventRecord) -> None:
         """Post one events.k8s.io/v1 Event."""
 
+    async def read(self, reference: ObjectReference) -> Manifest | None:
+        """One GET, for the few objects that are not watched; None where there is none.
+
+        Raises TransientError, DeniedError.
+        """
+
 
 class Metrics(Protocol):
     """One Prometheus. Raises TransientError (down, timeout, garbage) and InvalidQueryError."""
@@ -162,8 +242,17 @@ class Metrics(Protocol):
 class ModelServer(Protocol):
     """Triton, asked directly at a pod."""
 
-    async def warm(self, target: WarmTarget) -> WarmReport:
+    async def warm(self, target: PodTarget) -> WarmReport:
         """Model ready, then real inferences until the latency settles. Never raises: failure is in the report."""
+
+    async def signature(self, target: PodTarget) -> Signature:
+        """Inputs, outputs and parameters of the version that answers. Raises TransientError, ModelError."""
+
+    async def infer(self, target: PodTarget, inputs: Sequence[Tensor], outputs: Sequence[str]) -> tuple[Tensor, ...]:
+        """The named outputs for one request. Raises TransientError (nobody answers in time), ModelError."""
+
+    async def burst(self, targets: Sequence[PodTarget], burst: Burst) -> BurstReport:
+        """Send ``burst`` to the pods in turn. Never raises: failure is in the report."""
 
 
 class Webhooks(Protocol):

@@ -217,6 +217,11 @@ class ApiClient:
     async def emit(self, event: EventRecord) -> None:
         await self._request("event", "Event", event.reason, dict, event.message)
 
+    async def read(self, reference: ObjectReference) -> Manifest | None:
+        await asyncio.sleep(0.004)
+        await self._hang_if_dead()
+        return self._store.get(reference.kind, reference.name)
+
     async def _request(self, verb: str, kind: str, name: str, act: Callable[[], Manifest], note: str = "") -> Manifest:
         await asyncio.sleep(0.004)
         await self._hang_if_dead()

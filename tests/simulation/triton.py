@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from modelrollout.ports import WarmReport, WarmTarget
+from modelrollout.ports import WarmReport, PodTarget
 from modelrollout.render.names import LABEL_REVISION
 from tests.simulation.kubelet import Behaviours, Kubelet, is_ready, now
 
@@ -18,7 +18,7 @@ class TritonModel:
     behaviours: Behaviours
     passed_at: dict[str, float] = field(default_factory=dict)
 
-    async def warm(self, target: WarmTarget) -> WarmReport:
+    async def warm(self, target: PodTarget) -> WarmReport:
         await asyncio.sleep(0.4)
         pod = self.kubelet.store.get("Pod", target.pod)
         if pod is None or not is_ready(pod):

@@ -1,4 +1,4 @@
-"""``ports.Cluster`` by server-side apply on static paths: no discovery, no reads, no model classes."""
+"""``ports.Cluster`` by server-side apply on static paths: no discovery, hardly a read, no model classes."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ KINDS = {
     "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "HTTPRoute": Resource("gateway.networking.k8s.io/v1", "httproutes"),
     "GRPCRoute": Resource("gateway.networking.k8s.io/v1", "grpcroutes"),
+    "ConfigMap": Resource("v1", "configmaps"),
     "Lease": Resource("coordination.k8s.io/v1", "leases"),
     "Event": Resource("events.k8s.io/v1", "events"),
 }
@@ -108,7 +109,7 @@ class KubernetesCluster:
         try:
             return await self._patch(call, guarded, force=False)
         except ConflictError as error:
-            stored = await self._read(call, body)
+            stored = await self._read(call)
             if stored is None:
                 raise error from None
         _refuse_foreign(call, body, stored)
@@ -155,6 +156,17 @@ class KubernetesCluster:
         if isinstance(answer, Failure) and answer.reason != "AlreadyExists":
             raise convert(call, answer)
 
+    async def read(self, reference: ObjectReference) -> Manifest | None:
+        """One GET; None where there is no such object. Raises TransientError, DeniedError, RejectedError."""
+        call = Call("get", reference.kind, reference.namespace, reference.name)
+        path = KINDS[reference.kind].path(reference.namespace, reference.name)
+        answer = await self._server.attempt(call, "GET", path)
+        if isinstance(answer, Failure):
+            if answer.code == 404:
+                return None
+            raise convert(call, answer)
+        return answer.body
+
     async def _patch(self, call: Call, body: Manifest, *, force: bool, subresource: str = "") -> Manifest:
         path = KINDS[call.kind].path(call.namespace, call.name, subresource)
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
@@ -163,16 +175,9 @@ class KubernetesCluster:
         )
         return reply.body
 
-    async def _read(self, call: Call, body: Manifest) -> Manifest | None:
-        """The one read of this adapter, only after a create met an object: whose is it? None: gone again."""
-        asked = _call("get", body)
-        path = KINDS[call.kind].path(call.namespace, call.name)
-        answer = await self._server.attempt(asked, "GET", path)
-        if isinstance(answer, Failure):
-            if answer.code == 404:
-                return None
-            raise convert(asked, answer)
-        return answer.body
+    async def _read(self, call: Call) -> Manifest | None:
+        """After a create met an object: whose is it? None: gone again."""
+        return await self.read(ObjectReference(call.kind, call.namespace, call.name))
 
     def _event(self, event: EventRecord) -> Manifest:
         about = event.regarding

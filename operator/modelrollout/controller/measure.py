@@ -16,7 +16,7 @@ from modelrollout.controller.evaluation import evaluate, requested, splits
 from modelrollout.controller.measurements import Measurements
 from modelrollout.evidence.arms import step_at
 from modelrollout.evidence.context import Context
-from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, ProbeTarget, WarmTarget
+from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, PodTarget, ProbeTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
 from modelrollout.render.pods import pod_ready
 from modelrollout.rollout.drift import watch_guards
@@ -119,7 +119,7 @@ class Measurer:
         model = wish.spec.model.name or wish.metadata.name
         while True:
             targets = [
-                WarmTarget(pod["metadata"]["name"], pod["status"]["podIP"], GRPC_PORT, model)
+                PodTarget(pod["metadata"]["name"], pod["status"]["podIP"], GRPC_PORT, model)
                 for pod in self._cache.every(key, "Pod")
                 if revision_of(pod) == revision and pod_ready(pod) and (pod.get("status") or {}).get("podIP")
             ]

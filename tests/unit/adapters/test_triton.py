@@ -14,7 +14,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from modelrollout.adapters.triton import TritonModelServer, WarmLimits
-from modelrollout.ports import WarmReport, WarmTarget
+from modelrollout.ports import WarmReport, PodTarget
 
 QUICK = WarmLimits(seconds=5.0, poll_seconds=0.01)
 
@@ -71,13 +71,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
 
 @asynccontextmanager
-async def serving(triton: FakeTriton) -> AsyncIterator[WarmTarget]:
+async def serving(triton: FakeTriton) -> AsyncIterator[PodTarget]:
     server = grpc.aio.server()
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        yield WarmTarget("digits-0", "127.0.0.1", port, "digits")
+        yield PodTarget("digits-0", "127.0.0.1", port, "digits")
     finally:
         await server.stop(None)
 
@@ -224,7 +224,7 @@ async def test_an_input_too_large_to_make_up_is_not_sent() -> None:
 
 async def test_an_unknown_model_fails_with_the_servers_sentence() -> None:
     async with serving(FakeTriton()) as target:
-        other = WarmTarget(target.pod, target.address, target.port, "letters")
+        other = PodTarget(target.pod, target.address, target.port, "letters")
         report = await TritonModelServer(QUICK, timer(0.01)).warm(other)
     assert not report.passed
     assert "no model letters" in report.message
@@ -232,6 +232,6 @@ async def test_an_unknown_model_fails_with_the_servers_sentence() -> None:
 
 async def test_nobody_listens() -> None:
     limits = WarmLimits(seconds=0.5, poll_seconds=0.01)
-    report = await TritonModelServer(limits, timer(0.01)).warm(WarmTarget("p", "127.0.0.1", 9, "digits"))
+    report = await TritonModelServer(limits, timer(0.01)).warm(PodTarget("p", "127.0.0.1", 9, "digits"))
     assert not report.passed
     assert "waited for: the server (UNAVAILABLE: " in report.message

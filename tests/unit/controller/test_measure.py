@@ -13,7 +13,7 @@ from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
-from modelrollout.ports import Answer, ProbeTarget, Series, TransientError, WarmReport, WarmTarget
+from modelrollout.ports import Answer, ProbeTarget, Series, TransientError, WarmReport, PodTarget
 from modelrollout.rollout.observed import Arm, Evaluation
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest, Source
 from tests.builders import START, modeldeployment, settings
@@ -55,7 +55,7 @@ class Prometheus:
 
 
 class Servers:
-    async def warm(self, target: WarmTarget) -> WarmReport:
+    async def warm(self, target: PodTarget) -> WarmReport:
         raise AssertionError
 
 
