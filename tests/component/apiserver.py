@@ -113,7 +113,7 @@ def running(programs: Path, folder: Path, *flags: str) -> Iterator[ApiServer]:
 
     ``flags`` are given to kube-apiserver after our own.
     """
-    etcd_port, peer_port, port = _free_ports(3)
+    etcd_port, peer_port, port = free_ports(3)
     keys = folder / "keys"
     keys.mkdir(parents=True)
     _openssl("genrsa", "-out", keys / "sa.key", "2048")
@@ -149,7 +149,7 @@ def running(programs: Path, folder: Path, *flags: str) -> Iterator[ApiServer]:
         *flags,
     ]
     url = f"https://127.0.0.1:{port}"
-    with _process(etcd, folder / "etcd.log"), _process(apiserver, folder / "apiserver.log") as process:
+    with process_of(etcd, folder / "etcd.log"), process_of(apiserver, folder / "apiserver.log") as process:
         ca = keys / "apiserver.crt"
         eventually(lambda: _ready(url, ca, process, folder), "kube-apiserver ready", seconds=90)
         yield ApiServer(url, folder, programs)
@@ -173,7 +173,8 @@ def _ready(url: str, ca: Path, process: subprocess.Popen[bytes], folder: Path) -
 
 
 @contextlib.contextmanager
-def _process(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process_of(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process inside the block; it ends with this one too."""
     # setpriv: a pytest that is killed takes its servers along instead of leaving them for the next run to meet.
     with log.open("wb") as sink:
         process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *command], stdout=sink, stderr=sink)
@@ -188,7 +189,8 @@ def _process(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes]]
             process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.cache import Cache, Key, namespace_key
 from modelrollout.handlers.serving import watch
 from modelrollout.handlers.watching import KINDS
 from modelrollout.render.trim import trim
@@ -146,3 +146,30 @@ async def test_what_was_deleted_while_nobody_watched_is_forgotten(api: ApiServer
         await watched.until(lambda: not watched.knows(one), "forgotten")
         assert one in watched.woken
         assert watched.knows(other)
+
+
+async def test_policies_are_seen_and_forgotten_like_everything_else(api: ApiServer, namespace: str) -> None:
+    """A ClusterRolloutPolicy lies in no namespace: it is watched by an operator of some namespaces too."""
+    group = "/apis/modelrollout.io/v1alpha1"
+    places = {
+        "RolloutPolicy": (f"{group}/namespaces/{namespace}/rolloutpolicies", namespace_key(namespace)),
+        "ClusterRolloutPolicy": (f"{group}/clusterrolloutpolicies", namespace_key("")),
+    }
+    guard = {"name": "errors", "sli": "error-ratio", "max": 0.1}
+    async with running(api, namespace) as watched:
+        for kind, (path, _) in places.items():
+            body = {"apiVersion": "modelrollout.io/v1alpha1", "kind": kind, "metadata": {"name": "seen"}}
+            answer = await asyncio.to_thread(api.request, "POST", path, {**body, "spec": {"guards": [guard]}})
+            assert answer.code == 201, answer.message
+
+        def there() -> set[str]:
+            return {kind for kind, (_, key) in places.items() if watched.cache.get(key, kind, "seen")}
+
+        await watched.until(lambda: there() == {*places}, "both seen")
+        watched.proxy.losing = True
+        for path, _ in places.values():
+            await asyncio.to_thread(api.request, "DELETE", f"{path}/seen")
+        await asyncio.sleep(0.5)
+        assert there() == {*places}, "their deletion was lost"
+        watched.proxy.expire()
+        await watched.until(lambda: not there(), "forgotten")

@@ -21,6 +21,7 @@ from modelrollout.api.rolloutspec import GUARDS_NEEDED, PolicyKind, PolicyRefere
 from modelrollout.api.status import GUARD_LIMIT
 
 LONGEST_PROBLEM = 500
+_READ = ("apiVersion", "kind", "metadata", "spec")
 OWN = "spec.rollout.guards"
 """Where a guard comes from that no policy brought."""
 
@@ -118,7 +119,7 @@ def read_policy(raw: Mapping[str, Any]) -> KnownPolicy:
     namespace = "" if cluster else str(metadata.get("namespace") or "default")
     name = str(metadata.get("name") or "")
     try:
-        spec = parse_policy(raw).spec
+        spec = parse_policy({part: raw[part] for part in _READ if part in raw}).spec
     except InvalidSpec as error:
         return KnownPolicy(kind, namespace, name, _selector(raw), None, str(error))
     return KnownPolicy(kind, namespace, name, spec.selector, spec)

@@ -8,6 +8,7 @@ import pytest
 
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.evidence.policies import OWN, KnownPolicy, Resolution, read_policy, resolve
+from modelrollout.render.trim import trim
 from tests.builders import ERRORS, NAMESPACE, manifest
 
 Manifest = dict[str, Any]
@@ -188,6 +189,11 @@ def test_a_broken_policy_is_a_problem_of_those_that_use_it_only() -> None:
     other = resolve(wish(guards=(ERRORS,), labels={"team": "b"}), known)
     assert other.problem is None
     assert set(bounds(other)) == {"b", "errors"}
+
+
+def test_an_object_as_the_cache_keeps_it_is_read() -> None:
+    raw = {**BROKEN, "spec": {"guards": [guard("a")]}}
+    assert read_policy(trim("RolloutPolicy", raw)).problem == ""
 
 
 @pytest.mark.parametrize(
