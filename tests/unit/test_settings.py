@@ -26,6 +26,8 @@ pools:
 prometheus:
   default: {url: "http://prometheus.monitoring:9090/prefix", timeout: 500ms, bearerTokenFile: /var/token}
   other: {url: "https://[2001:db8::1]:9090", basicAuth: {username: me, passwordFile: /var/password}, caFile: /var/ca}
+webhooks:
+  retraining: {url: "https://pipelines.example.com/runs?x=1", bearerTokenFile: /var/token, timeout: 3s}
 gateways:
 - {namespace: gateways, name: inference, address: "inference.gateways:80", settle: 2s}
 - {namespace: gateways, name: other, profile: envoy-gateway, grpcAddress: "[::1]:81"}
@@ -81,6 +83,8 @@ def test_a_gateway_that_is_not_listed_gets_the_defaults() -> None:
             "lease.zzz: unknown key; known here: duration, name, namespace, renewDeadline, retryPeriod",
         ),
         ("prometheus: {default: {}}", "prometheus.default.url: must be given"),
+        ("webhooks: {a: {url: 'http://user:word@x'}}", "webhooks.a.url: "),
+        ("webhooks: {a: {url: 'http://x', timeout: 2m}}", "webhooks.a.timeout: must be longer than 0s and at most 1m"),
         ("prometheus: {default: {url: 'ftp://x'}}", "prometheus.default.url: "),
         ("prometheus: {default: {url: 'http://user:word@x'}}", "prometheus.default.url: "),
         ("prometheus: {default: {url: 'http://x?y=z'}}", "prometheus.default.url: "),

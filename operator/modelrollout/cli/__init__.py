@@ -36,6 +36,7 @@ COMMANDS = {
     "pause": Entry("steering:pause", STEERING, "Freeze the steps; guards stay on."),
     "resume": Entry("steering:resume", STEERING, "Let the steps go on after pause."),
     "skip-step": Entry("steering:skip_step", STEERING, "End the hold of the step or bake under way."),
+    "retrain": Entry("steering:retrain", STEERING, "Call the webhook for retraining."),
     "retry": Entry("steering:retry", STEERING, "Try the quarantined revision of the spec again."),
     "rollback": Entry("steering:rollback", STEERING, "Go back, to the revision before or to any in the history."),
     "completion": Entry("completion:completion", WRITING, "Print the completion script of a shell."),

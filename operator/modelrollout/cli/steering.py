@@ -117,6 +117,12 @@ skip_step = _command(
     "The next step begins once every guard passes.",
     "modelrollout skip-step digits",
 )
+retrain = _command(
+    "retrain",
+    "Call the webhook that spec.observation.drift.retraining of NAME names.",
+    "Once a command: the operator tells the result as an event, RetrainingRequested or RetrainingFailed.",
+    "modelrollout retrain digits",
+)
 
 
 def steer(place: Place, name: str, wish: str, wait: float, target: str | None = None) -> None:

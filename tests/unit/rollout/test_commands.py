@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelrollout.api.status import ModelDeploymentStatus, Outcome, Phase, Verdict
+from modelrollout.rollout.complete import QUIET
 from tests.builders import ERRORS, name_of
 from tests.unit.rollout.courses import COURSES
 from tests.unit.rollout.given import V1, V2, Given, layout, reasons
@@ -148,9 +149,15 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "pause": dict.fromkeys(PLACES, "+steps are frozen until resume; guards stay on"),
     "resume": dict.fromkeys(PLACES, "it is not paused by command"),
+    "retrain": {
+        **dict.fromkeys(PLACES, "spec.observation.drift.retraining names no webhook"),
+        "first": "nothing serves yet",
+        "invalid": "there is no pool gpu",
+    },
     "dance": dict.fromkeys(
         PLACES,
-        "unknown command, one of promote, abort, pause, resume, retry, skip-step, rollback is needed, like promote/1",
+        "unknown command, one of promote, abort, pause, resume, retry, skip-step, rollback, retrain is needed, "
+        "like promote/1",
     ),
     "abort:all": dict.fromkeys(PLACES, "abort takes no argument 'all'"),
     "promote:half": dict.fromkeys(PLACES, "promote takes no argument 'half'"),
@@ -159,9 +166,11 @@ CASES = [(verb, place, message) for verb, places in TABLE.items() for place, mes
 
 
 def without_record(status: ModelDeploymentStatus) -> ModelDeploymentStatus:
-    """Without what every command leaves behind: its record, and the values of the guards that every write carries."""
+    """Without what every command leaves behind: its record, and what every write carries with it."""
     rollout = status.rollout and status.rollout.model_copy(update={"guards": (), "arms": ()})
-    return status.model_copy(update={"handled_command": None, "commands": (), "rollout": rollout})
+    told = tuple(each for each in status.conditions if each.type not in QUIET)
+    kept = {"handled_command": None, "commands": (), "rollout": rollout, "conditions": told}
+    return status.model_copy(update=kept)
 
 
 def test_the_table_is_whole() -> None:
