@@ -64,7 +64,7 @@ class Rollout:
 
     def __init__(self, world: World, seed: Sequence[int], policy: Path = POLICY) -> None:
         self.fleet = Fleet(world, np.random.default_rng(seed))
-        self.metrics = Prometheus(self.fleet)
+        self.metrics = Prometheus(self.fleet, V2)
         self.clock = VirtualClock()
         self.wish = wish(policy, world.outputs is not None)
         self.status = ModelDeploymentStatus(
