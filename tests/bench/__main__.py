@@ -31,10 +31,11 @@ MODULES = {
     "decision": "decision",
     "memory": "memory",
     "outages": "outages",
+    "judgement": "judgement",
 }
 """Benchmark: its module here, which has ``run(result, quick)``."""
 
-ALONE = frozenset({"memory", "decision"})
+ALONE = frozenset({"memory", "decision", "judgement"})
 """Those that need no local cluster."""
 
 
