@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.guard import Guard
+from modelrollout.evidence.bounds import warmed_up
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import compile_query
-from modelrollout.evidence.queried import CatalogError, QueryIndicator
+from modelrollout.evidence.queried import CatalogError, QueryIndicator, Scope
 from modelrollout.evidence.query_slis import questions
 from modelrollout.evidence.question import Query, evaluation_times
-from modelrollout.evidence.slis import Indicator, catalog, find
+from modelrollout.evidence.sequential import is_sequential, sequential_queries
+from modelrollout.evidence.slis import Indicator, Kind, catalog, find
 
 __all__ = [
     "LOOKBACK",
+    "OTHER",
     "Query",
+    "compares",
     "counter_selectors",
     "evaluation_times",
     "guard_queries",
@@ -22,6 +27,9 @@ __all__ = [
     "selectors",
     "user_query",
 ]
+
+OTHER = "stable "
+"""Before the name of a question: it is about the stable revision."""
 
 LOOKBACK = timedelta(minutes=5)
 """How far before the first window samples are asked for: old enough to tell a birth from a gap."""
@@ -31,19 +39,52 @@ def guard_queries(guard: Guard, context: Context, now: datetime) -> tuple[Query,
     """The questions for one evaluation of ``guard`` at ``now``; raises QueryError and CatalogError.
 
     An SLI of counters asks once a protocol for raw samples (a matrix), named by the protocol; a user's query is asked
-    once for all evaluations that count, named ``query``; an SLI that Prometheus computes as ``query_slis`` says.
+    once for all evaluations that count, named ``query``; an SLI that Prometheus computes as ``query_slis`` says. Where
+    stable is compared the same is asked of it, ``stable `` before the name. A guard with confidence asks for the counts
+    of both arms instead, as ``counted`` says.
     """
-    if guard.sli is not None and isinstance(find(guard.sli, context), QueryIndicator):
+    entry = None if guard.sli is None else find(guard.sli, context)
+    if is_sequential(guard):
+        return sequential_queries(guard, indicator(guard, context), context, now)
+    own = warmed_up(guard, context)
+    asked = _arm_queries(guard, entry, own, now)
+    if not compares(guard, context):
+        return asked
+    others = _arm_queries(guard, entry, own.other, now)
+    return (*asked, *(replace(query, name=f"{OTHER}{query.name}") for query in others))
+
+
+def _arm_queries(
+    guard: Guard, entry: Indicator | QueryIndicator | None, context: Context, now: datetime
+) -> tuple[Query, ...]:
+    if isinstance(entry, QueryIndicator):
         return questions(guard, context, now)
     times = evaluation_times(guard, context, now)
-    if guard.query is not None:
+    if entry is None:
         return (Query("query", user_query(guard, context), now, times[-1], context.interval),)
     start = max(times[-1] - guard.window, min(context.since, now)) - LOOKBACK
     milliseconds = -((start - now) // timedelta(milliseconds=1))
     return tuple(
         Query(protocol, f"{selector}[{milliseconds}ms]", now)
-        for protocol, selector in selectors(guard, context).items()
+        for protocol, selector in counter_selectors(entry, context).items()
     )
+
+
+def compares(guard: Guard, context: Context) -> bool:
+    """Whether stable is asked for too, to tell a bad candidate from a world that moved.
+
+    Not where it has no traffic of its own, nor about a rate (it follows the weight), inputs (both arms get the same) or
+    a query that names both arms or neither.
+    """
+    if context.watch or context.revision == context.stable or context.stable_is_out:
+        return False
+    if guard.query is not None:
+        return "$stable" not in guard.query and ("$revision" in guard.query or "$pods" in guard.query)
+    entry = find(guard.sli or "", context)
+    if isinstance(entry, QueryIndicator):
+        texts = " ".join(entry.texts())
+        return entry.scope is Scope.ARM and "$stable" not in texts
+    return entry.kind is not Kind.RATE
 
 
 def user_query(guard: Guard, context: Context) -> str:
@@ -79,5 +120,8 @@ def indicator(guard: Guard, context: Context) -> Indicator:
         raise ValueError(f"guard {guard.name} has no sli")
     entry = find(guard.sli, context)
     if isinstance(entry, QueryIndicator):
-        raise CatalogError(f"{guard.sli} is computed by Prometheus: there are no counters of it")
+        raise CatalogError(
+            f"{guard.sli} is computed by Prometheus: there are no counters of it to be sure of, so give max or min "
+            "without confidence"
+        )
     return entry
