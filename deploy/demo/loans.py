@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def population(count: int, seed: int, older: float = 0.0) -> Applicants:
     return Applicants(numbers, tuple(REGIONS[place] for place in places), decisions)
 
 
+@cache
 def train(recipe: Recipe, seed: int = 3) -> Classifier:
     """Fit one version; the same recipe gives the same weights. What is wrong about it happens in serving only."""
     from sklearn.linear_model import LogisticRegression
