@@ -6,6 +6,7 @@ import asyncio
 import math
 import re
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -22,6 +23,18 @@ Matchers = tuple[tuple[str, bool, re.Pattern[str]], ...]
 """Label, whether it must match, pattern."""
 
 
+Samples = tuple[tuple[float, float], ...]
+
+
+@dataclass
+class _Grid:
+    """What one series was at points a step apart: those before ``next`` are known; ``place`` is how far it was read."""
+
+    next: float
+    place: int = 0
+    points: list[tuple[float, float]] = field(default_factory=list)
+
+
 class Prometheus:
     """``ports.Metrics`` over one fleet of proxies."""
 
@@ -29,6 +42,7 @@ class Prometheus:
         self.fleet = fleet
         self.candidate = candidate
         self._found: dict[tuple[str, int], list[Key]] = {}
+        self._grids: dict[tuple[Key, float, float, float], _Grid] = {}
 
     async def query(self, query: str, at: datetime) -> Answer:
         mode = await self._weather(at)
@@ -42,20 +56,37 @@ class Prometheus:
 
     async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
         mode = await self._weather(end)
+        found = re.fullmatch(r"last_over_time\((.*)\[(\d+)ms\]\)", query, re.DOTALL)
+        if found is None:
+            raise InvalidQueryError(f"this Prometheus does not know {query!r}")
         if mode == "empty":
             return Answer("matrix", ())
-        points = [(start + count * step).timestamp() for count in range((end - start) // step + 1)]
-        found = []
-        for series in self._select(query, points[0] - LOOKBACK, points[-1], mode == "nan"):
-            times = [when for when, _ in series.samples]
-            samples = []
-            for point in points:
-                index = bisect_left(times, point + 1e-9) - 1
-                if index >= 0 and point - times[index] < LOOKBACK:
-                    samples.append((point, series.samples[index][1]))
+        look, first, last = int(found[2]) / 1000, start.timestamp(), end.timestamp()
+        answered = []
+        for key in self._keys(found[1]):
+            samples = self._points(key, first, last, step.total_seconds(), look)
+            if mode == "nan":
+                samples = tuple((when, math.nan) for when, _ in samples)
             if samples:
-                found.append(Series(series.labels, tuple(samples)))
-        return Answer("matrix", tuple(found))
+                answered.append(Series(self.fleet.labels[key], samples))
+        return Answer("matrix", tuple(answered))
+
+    def _points(self, key: Key, start: float, end: float, step: float, look: float) -> Samples:
+        """The newest sample of the last ``look`` seconds at each point, where there is one.
+
+        Most of the points of one evaluation are those of one before it: they are kept.
+        """
+        grid = self._grids.setdefault((key, step, look, round(start % step, 4)), _Grid(start))
+        samples = self.fleet.series[key]
+        while grid.next <= end + 1e-6:
+            point = grid.next
+            while grid.place < len(samples) and samples[grid.place][0] <= point + 1e-6:
+                grid.place += 1
+            if grid.place and samples[grid.place - 1][0] > point - look:
+                grid.points.append((point, samples[grid.place - 1][1]))
+            grid.next += step
+        first = bisect_left(grid.points, (start - 1e-6, -math.inf))
+        return tuple(grid.points[first : bisect_right(grid.points, (end + 1e-6, math.inf))])
 
     async def _weather(self, at: datetime) -> str:
         now = at.timestamp() - EPOCH
@@ -92,12 +123,16 @@ class Prometheus:
         return (Series({"output": "DECISION"}, ((end, math.nan if spoiled else value),)),)
 
     def _select(self, text: str, start: float, end: float, spoiled: bool) -> list[Series]:
+        found = (self.fleet.find(key, start, end, spoiled=spoiled) for key in self._keys(text))
+        return [series for series in found if series is not None]
+
+    def _keys(self, text: str) -> list[Key]:
+        """The series that a selector takes."""
         known = (text, len(self.fleet.series))
         if known not in self._found:
             matchers = _matchers(text)
             self._found[known] = [key for key, labels in self.fleet.labels.items() if _fits(labels, matchers)]
-        found = (self.fleet.find(key, start, end, spoiled=spoiled) for key in self._found[known])
-        return [series for series in found if series is not None]
+        return self._found[known]
 
 
 def psi(actual: Floats, expected: Floats) -> float:
