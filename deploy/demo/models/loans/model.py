@@ -1,4 +1,4 @@
-"""Triton's side of a loans model: applicants in, a decision, its scores and a risk out. The recipe lies beside this file."""
+"""Triton's side of a loans model: applicants in; decision, scores and risk out. The recipe lies beside this file."""
 
 from __future__ import annotations
 
