@@ -54,6 +54,8 @@ class Kind:
 KINDS = {
     "ModelDeployment": Kind("/apis/modelrollout.io/v1alpha1", "modeldeployments"),
     "ModelRevision": Kind("/apis/modelrollout.io/v1alpha1", "modelrevisions"),
+    "RolloutPolicy": Kind("/apis/modelrollout.io/v1alpha1", "rolloutpolicies"),
+    "ClusterRolloutPolicy": Kind("/apis/modelrollout.io/v1alpha1", "clusterrolloutpolicies", namespaced=False),
     "Deployment": Kind("/apis/apps/v1", "deployments"),
     "Pod": Kind("/api/v1", "pods"),
     "ConfigMap": Kind("/api/v1", "configmaps"),

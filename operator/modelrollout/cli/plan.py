@@ -16,18 +16,28 @@ from modelrollout.ports import DeniedError, PortError, TransientError
 
 if TYPE_CHECKING:
     from modelrollout.adapters.userclient import UserClient
+    from modelrollout.cli.policies import Policies
     from modelrollout.cli.view.plan import Outlook
 
 
 @click.command(
     epilog=examples(
         "modelrollout plan -f digits.yaml",
+        "modelrollout plan -f digits.yaml -f policies.yaml",
         "modelrollout plan -f digits.yaml --prometheus http://localhost:9090   # after a port-forward",
         "kustomize build overlay | modelrollout plan -f -",
         "modelrollout plan -f digits.yaml -o json | jq '.[0].effect'",
     )
 )
-@click.option("-f", "--filename", "path", required=True, metavar="FILE", help="File with ModelDeployments; - is stdin.")
+@click.option(
+    "-f",
+    "--filename",
+    "paths",
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help="File with ModelDeployments and policies; - is stdin. May be repeated.",
+)
 @click.option("--prometheus", metavar="URL", help="Prometheus to ask. Default: that of the operator's settings.")
 @click.option(
     "--settings",
@@ -36,47 +46,53 @@ if TYPE_CHECKING:
 )
 @output_option
 @place_options
-def plan(place: Place, path: str, prometheus: str | None, settings: Path | None, output: str | None) -> None:
+def plan(
+    place: Place, paths: tuple[str, ...], prometheus: str | None, settings: Path | None, output: str | None
+) -> None:
     """Say what applying FILE would do; nothing is changed.
 
     Checks it as validate does, then tells against the live object: whether there is a new revision, by which steps it
     goes and when, whether the pods have room on the pool's nodes, and what each guard asks, with today's values of
-    what serves. Without a cluster it tells what it can.
+    what serves. Guards of policies are merged in, of those in FILE and of those in the cluster, and it is told where
+    each guard comes from. Without a cluster it tells what it can.
 
     Exit codes: 0 it can be carried out, 6 it is invalid, 2 wrong usage, 1 anything else. Too little room is said,
     and is no failure: nodes may come.
     """
     with plainly():
-        documents = _documents(path)
+        documents, beside = _documents(paths)
         client, note = _connected(place)
         outlooks: list[Outlook] = []
         wrong: list[str] = []
         for document in documents:
-            found = _outlook(document, place, client, note, settings, prometheus)
+            found = _outlook(document, place, client, note, settings, prometheus, beside)
             if isinstance(found, str):
                 wrong.append(found)
             else:
                 outlooks.append(found)
         _show(outlooks, output)
         for sentence in wrong:
-            click.echo(f"{path}: {sentence}", err=True)
+            click.echo(f"{', '.join(paths)}: {sentence}", err=True)
         if wrong or any(outlook.problems for outlook in outlooks):
             raise SystemExit(int(Exit.INVALID))
 
 
-def _documents(path: str) -> list[dict[str, Any]]:
-    """The ModelDeployments of the file."""
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-        documents = list(yaml.safe_load_all(text))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Complaint(f"{path} cannot be read: {error}", Exit.USAGE) from error
-    except yaml.YAMLError as error:
-        raise Complaint(f"{path} is not YAML: {' '.join(str(error).split())}", Exit.INVALID) from error
-    found = [item for item in documents if isinstance(item, dict) and item.get("kind") == "ModelDeployment"]
+def _documents(paths: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The ModelDeployments of the files, and what else is in them."""
+    documents: list[Any] = []
+    for path in paths:
+        try:
+            text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+            documents += yaml.safe_load_all(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Complaint(f"{path} cannot be read: {error}", Exit.USAGE) from error
+        except yaml.YAMLError as error:
+            raise Complaint(f"{path} is not YAML: {' '.join(str(error).split())}", Exit.INVALID) from error
+    objects = [item for item in documents if isinstance(item, dict)]
+    found = [item for item in objects if item.get("kind") == "ModelDeployment"]
     if not found:
-        raise Complaint(f"{path} has no ModelDeployment", Exit.INVALID)
-    return found
+        raise Complaint(f"{', '.join(paths)} has no ModelDeployment", Exit.INVALID)
+    return found, [item for item in objects if item.get("kind") != "ModelDeployment"]
 
 
 def _connected(place: Place) -> tuple[UserClient | None, str]:
@@ -100,12 +116,14 @@ def _outlook(
     note: str,
     settings_path: Path | None,
     url: str | None,
+    beside: list[dict[str, Any]],
 ) -> Outlook | str:
     """What is to be told of one ModelDeployment, or the sentence that says what is wrong with it."""
     from modelrollout.adapters.clock import SystemClock
     from modelrollout.api.errors import InvalidSpec
     from modelrollout.api.modeldeployment import parse_modeldeployment
     from modelrollout.cli import surroundings
+    from modelrollout.cli.policies import applied
     from modelrollout.cli.view.cautions import cautions
     from modelrollout.cli.view.plan import Outlook
     from modelrollout.cli.view.proposal import TRIED, propose
@@ -118,19 +136,22 @@ def _outlook(
         wish = parse_modeldeployment({**document, "metadata": {**metadata, "namespace": namespace}})
     except InvalidSpec as error:
         return str(error)
-    problem = guards_problem(wish)
+    resolution, told = applied(wish, _policies(client, str(namespace), beside))
+    problem = resolution.problem or resolution.explained(
+        guards_problem(resolution.wish, definitions=resolution.definitions)
+    )
     if problem:
         return problem
     live, notes = _live(client, str(namespace), wish.metadata.name) if client else (None, [note])
     known = surroundings.operator_settings(client, str(namespace), settings_path)
-    notes += [known.note] if known.note else []
-    unusable = settings_problem(wish, known.settings) if known.settings else None
+    notes += [*told, known.note]
+    unusable = settings_problem(resolution.wish, known.settings) if known.settings else None
     proposal = propose(wish, live)
     room, room_note = (
         surroundings.free_room(client, wish, known.settings, proposal.extra) if proposal.extra else (None, "")
     )
     now = client.now() if client else SystemClock().now()
-    guards, guards_note = surroundings.checked_guards(wish, live, known.settings, url, now)
+    guards, guards_note = surroundings.checked_guards(resolution, live, known.settings, url, now)
     return Outlook(
         namespace=str(namespace),
         name=wish.metadata.name,
@@ -141,9 +162,18 @@ def _outlook(
         room_note=room_note,
         guards=guards,
         guards_note=guards_note,
-        cautions=cautions(wish, live, guards) if proposal.effect in TRIED else (),
+        cautions=cautions(resolution.wish, live, guards) if proposal.effect in TRIED else (),
         notes=tuple(text for text in notes if text),
     )
+
+
+def _policies(client: UserClient | None, namespace: str, documents: list[dict[str, Any]]) -> Policies:
+    """Those of the files, and those of the cluster where there is one."""
+    from modelrollout.api.rolloutspec import PolicyKind
+    from modelrollout.cli.policies import Policies, in_cluster, in_documents
+
+    mine = in_documents(documents, namespace)
+    return mine.over(in_cluster(client, namespace) if client else Policies(unread=frozenset(PolicyKind)))
 
 
 def _live(client: UserClient, namespace: str, name: str) -> tuple[Any, list[str]]:

@@ -15,6 +15,7 @@ from modelrollout.cli.failing import Complaint
 from modelrollout.cli.view.capacity import Room, room
 from modelrollout.cli.view.plan import Checked
 from modelrollout.evidence.context import Context
+from modelrollout.evidence.policies import Resolution
 from modelrollout.evidence.resolve import resolve_guards
 from modelrollout.ports import PortError
 from modelrollout.render import workload
@@ -99,24 +100,27 @@ def free_room(
 
 
 def checked_guards(
-    wish: ModelDeployment,
+    resolution: Resolution,
     live: Snapshot | None,
     settings: Settings | None,
     url: str | None,
     now: datetime,
 ) -> tuple[tuple[Checked, ...], str]:
     """Every guard with its queries, and today's values of what serves where a Prometheus answers."""
+    wish = resolution.wish
     rollout = wish.spec.rollout
     if not rollout.guards:
-        return (), "unguarded: traffic moves by time alone"
+        return (), "unguarded: traffic moves by time alone" if rollout.unguarded else "no guard is known here"
+    origins = {origin.guard: origin for origin in resolution.origins}
     request = _request(wish, live, now)
     profile = _profile(wish, settings)
-    trial = Context.of(wish, request, profile)
+    enforce = settings is None or settings.enforce_namespace
+    trial = Context.of(wish, request, profile, resolution.definitions, enforce)
     resolved = resolve_guards(rollout.guards, trial, now)
     stable = live.status.revisions.stable if live is not None else None
     prometheus, note = _prometheus(rollout.prometheus, settings, url)
     if prometheus is None:
-        return tuple(Checked(each, None) for each in resolved), note
+        return tuple(Checked(each, None, origins.get(each.guard.name)) for each in resolved), note
     results = asyncio.run(_ask(wish, trial.other if stable else trial, request, prometheus, now))
     values = {result.name: result for result in results}
     told = (
@@ -125,7 +129,7 @@ def checked_guards(
         else "nothing serves yet: values come with traffic"
     )
     told = f"{told}; asked {prometheus.url}"
-    return tuple(Checked(each, values.get(each.guard.name)) for each in resolved), told
+    return tuple(Checked(each, values.get(each.guard.name), origins.get(each.guard.name)) for each in resolved), told
 
 
 def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:

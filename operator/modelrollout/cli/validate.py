@@ -1,47 +1,103 @@
-"""``modelrollout validate``: the operator's own checks on ModelDeployment files, without a cluster."""
+"""``modelrollout validate``: the operator's own checks on ModelDeployments and policies in files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import parse_modeldeployment, revision_name
+from modelrollout.api.rolloutspec import PolicyKind
+from modelrollout.cli.options import examples
+from modelrollout.cli.policies import Policies, applied, in_documents, is_policy, policy_problem, unknown_slis
+from modelrollout.cli.view.origins import origin_words
 from modelrollout.evidence.check import guards_problem
+from modelrollout.evidence.policies import Resolution
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def validate(files: tuple[Path, ...]) -> None:
-    """Check ModelDeployments in FILES; exit 1 and say what to change where one cannot be used."""
-    bad = 0
-    for path in files:
+@click.command(
+    epilog=examples("modelrollout validate digits.yaml", "modelrollout validate digits.yaml -f policies.yaml")
+)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-f",
+    "--filename",
+    "more",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The same as FILES, as kubectl has it; may be repeated.",
+)
+def validate(files: tuple[Path, ...], more: tuple[Path, ...]) -> None:
+    """Check ModelDeployments and policies in FILES; exit 1 and say what to change where one cannot be used.
+
+    Guards of policies that are in the files are merged into the ModelDeployments that use them, and it is told where
+    each guard comes from. A policy that a ModelDeployment names and no file has is left out, and that is said.
+    """
+    if not files and not more:
+        raise click.UsageError("name at least one file")
+    bad, documents = 0, list[tuple[Path, Any]]()
+    for path in (*files, *more):
         try:
-            documents = [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document]
-        except yaml.YAMLError as error:
+            documents += ((path, each) for each in yaml.safe_load_all(path.read_text("utf-8")) if each)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             click.echo(f"{path}: is not YAML: {' '.join(str(error).split())}", err=True)
             bad += 1
-            continue
-        for document in documents:
-            bad += _check(path, document)
+    # What is in no file may be in the cluster.
+    policies = Policies(in_documents(each for _, each in documents).known, frozenset(PolicyKind))
+    for path, document in documents:
+        if is_policy(document):
+            bad += _check_policy(path, document)
+        elif isinstance(document, dict) and document.get("kind") == "ModelDeployment":
+            bad += _check(path, document, policies)
     if bad:
         raise SystemExit(1)
 
 
-def _check(path: Path, document: object) -> int:
-    if not isinstance(document, dict) or document.get("kind") != "ModelDeployment":
-        return 0
+def _check_policy(path: Path, document: dict[str, Any]) -> int:
+    policy, problem = policy_problem(document)
+    if policy is None or problem:
+        click.echo(f"{path}: {problem}", err=True)
+        return 1
+    spec = policy.spec
+    parts = [
+        f"{len(part)} {word}{'' if len(part) == 1 else 's'}"
+        for part, word in ((spec.guards, "guard"), (spec.slis, "SLI"))
+        if part
+    ]
+    click.echo(f"{path}: {policy.kind} {policy.metadata.name} is valid, {' and '.join(parts)}")
+    for sentence in unknown_slis(policy):
+        click.echo(f"  not checked, unless another policy brings it: {sentence}")
+    return 0
+
+
+def _check(path: Path, document: dict[str, Any], policies: Policies) -> int:
     try:
-        deployment = parse_modeldeployment(document)
+        wish = parse_modeldeployment(document)
     except InvalidSpec as error:
         click.echo(f"{path}: {error}", err=True)
         return 1
-    problem = guards_problem(deployment)
+    resolution, notes = applied(wish, policies)
+    problem = resolution.problem or resolution.explained(
+        guards_problem(resolution.wish, definitions=resolution.definitions)
+    )
     if problem:
         click.echo(f"{path}: {problem}", err=True)
         return 1
-    name = deployment.metadata.name
-    click.echo(f"{path}: {name} is valid, revision {revision_name(name, deployment.spec)}")
+    name = wish.metadata.name
+    click.echo(f"{path}: {name} is valid, revision {revision_name(name, wish.spec)}")
+    for line in (*_guards(resolution), *(f"not checked: {note}" for note in notes)):
+        click.echo(f"  {line}")
     return 0
+
+
+def _guards(resolution: Resolution) -> Iterator[str]:
+    """One line a guard, where a policy has to do with it."""
+    told = {origin.guard: origin_words(origin) for origin in resolution.origins}
+    if any(told.values()):
+        for guard, where in told.items():
+            yield f"guard {guard}: {where or 'its own'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -237,6 +238,87 @@ def test_a_plan_without_a_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Any
     path.write_text("a: [")
     assert run("plan", "-f", str(path)).exit_code == 6
     assert run("plan", "-f", str(tmp_path / "nowhere.yaml")).exit_code == 2
+
+
+POLICIES = """
+apiVersion: modelrollout.io/v1alpha1
+kind: ClusterRolloutPolicy
+metadata: {name: house}
+spec:
+  selector: {matchLabels: {}}
+  guards:
+  - {name: errors, sli: error-ratio, max: 0.2}
+  - {name: rate, sli: request-rate, min: 1}
+---
+apiVersion: modelrollout.io/v1alpha1
+kind: RolloutPolicy
+metadata: {name: team}
+spec:
+  guards: [{name: rate, sli: request-rate, min: 5}]
+"""
+
+
+def test_a_plan_tells_whose_each_guard_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    import yaml
+
+    def refused(self: Place, timeout: float = 10.0) -> Cluster:
+        raise TransientError("cannot log in to a cluster: there is no kubeconfig")
+
+    monkeypatch.setattr(Place, "connect", refused)
+    deployment = load("canary-step")["deployment"]
+    deployment.pop("status")
+    own = {guard["name"] for guard in deployment["spec"]["rollout"]["guards"]}
+    deployment["spec"]["rollout"]["policies"] = [{"name": "team"}, {"kind": "ClusterRolloutPolicy", "name": "far"}]
+    path, policies = tmp_path / "plan.yaml", tmp_path / "policies.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    policies.write_text(POLICIES)
+    result = run("plan", "-f", str(path), "-f", str(policies))
+    assert result.exit_code == 0, result.output
+    assert "of RolloutPolicy team, instead of that of ClusterRolloutPolicy house" in result.output
+    assert "ClusterRolloutPolicy far is not known here: its guards are left out" in result.output
+    (document,) = json.loads(run("plan", "-f", str(path), "-f", str(policies), "-o", "json").stdout)
+    told = {guard["name"]: (guard["source"], guard["insteadOf"]) for guard in document["guards"]}
+    assert told["rate"] == ("RolloutPolicy team", ["ClusterRolloutPolicy house"])
+    assert told["errors"] == ("spec.rollout.guards", ["ClusterRolloutPolicy house"])
+    assert set(told) == {*own, "rate"}
+
+
+def test_a_plan_reads_the_policies_of_the_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    import yaml
+
+    house, team = list(yaml.safe_load_all(POLICIES))
+    for item in (house, team):
+        item.pop("kind")
+    team["metadata"]["namespace"] = "demo"
+    cluster = Cluster()
+    cluster.objects |= {"ClusterRolloutPolicy": [house], "RolloutPolicy": [team]}
+    connect(monkeypatch, cluster)
+    deployment = load("canary-step")["deployment"]
+    deployment["spec"]["rollout"]["policies"] = [{"name": "team"}]
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    result = run("plan", "-f", str(path))
+    assert "of RolloutPolicy team, instead of that of ClusterRolloutPolicy house" in result.output
+    cluster.objects["RolloutPolicy"] = []
+    result = run("plan", "-f", str(path))
+    assert result.exit_code == 6
+    assert "rollout.policies names RolloutPolicy team, which does not exist here" in result.output
+
+
+def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(POLICIES)
+    result = run("validate", "-f", str(good))
+    assert result.exit_code == 0
+    assert f"{good}: ClusterRolloutPolicy house is valid, 2 guards" in result.output
+    bad.write_text(POLICIES.replace("min: 5", "min: 5, fromStep: 1"))
+    result = run("validate", str(good), str(bad))
+    assert result.exit_code == 1
+    assert "fromStep and toStep count the steps of one canary: a policy's guards must not have them" in result.output
+    bad.write_text(POLICIES.replace("sli: error-ratio, max: 0.2", "query: 'rate(x[1m]', max: 1"))
+    assert "guard errors: the query does not parse" in run("validate", str(bad)).output
+    bad.write_text(POLICIES.replace("sli: error-ratio", "sli: eror-ratio"))
+    assert "did you mean error-ratio" in run("validate", str(bad)).output
 
 
 def test_completion_of_commands_options_and_names(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeploym
 from modelrollout.api.status import Verdict
 from modelrollout.cli import surroundings
 from modelrollout.cli.failing import Complaint
+from modelrollout.evidence.policies import Resolution
 from modelrollout.ports import DeniedError
 from modelrollout.settings import Settings, parse
 from tests.unit.cli.cases import load, read
@@ -107,7 +108,7 @@ def test_room_that_cannot_be_known_is_said() -> None:
 
 
 def test_queries_are_resolved_for_the_revision_that_would_be_tried() -> None:
-    checked, note = surroundings.checked_guards(wish(), read("canary-step"), None, None, NOW)
+    checked, note = surroundings.checked_guards(Resolution(wish()), read("canary-step"), None, None, NOW)
     queries = {each.resolved.guard.name: each.resolved.queries for each in checked}
     # digits-a15d15ce70 serves from slot 0, so the other one is tried in slot 1.
     assert "httproute/demo/digits/rule/0/backend/1" in queries["errors"]["http"].replace("\\", "")
@@ -117,20 +118,23 @@ def test_queries_are_resolved_for_the_revision_that_would_be_tried() -> None:
 
 
 def test_a_prometheus_that_does_not_answer_is_no_failure_of_the_plan() -> None:
-    checked, note = surroundings.checked_guards(wish(), read("canary-step"), None, NOBODY, NOW)
+    checked, note = surroundings.checked_guards(Resolution(wish()), read("canary-step"), None, NOBODY, NOW)
     assert {each.result.verdict for each in checked if each.result} == {Verdict.PROVIDER_DOWN}
     assert "digits-a15d15ce70, which serves" in note
 
 
 def test_an_address_that_is_none_is_wrong_usage() -> None:
     with pytest.raises(Complaint) as caught:
-        surroundings.checked_guards(wish(), None, None, "localhost", NOW)
+        surroundings.checked_guards(Resolution(wish()), None, None, "localhost", NOW)
     assert caught.value.exit_code == 2
 
 
 def test_an_unguarded_rollout_asks_nothing() -> None:
     bare = wish(rollout={"unguarded": True})
-    assert surroundings.checked_guards(bare, None, None, NOBODY, NOW) == ((), "unguarded: traffic moves by time alone")
+    assert surroundings.checked_guards(Resolution(bare), None, None, NOBODY, NOW) == (
+        (),
+        "unguarded: traffic moves by time alone",
+    )
 
 
 def test_live_values_are_asked_for_an_attempt_with_traffic_only() -> None:

@@ -86,6 +86,10 @@ REASONS = {
         "Both arms break the same bound at the same time, so it is not the candidate alone: the step is held and a "
         "person is asked."
     ),
+    "WeightNotEffective": (
+        "The requests do not reach the arms by the shares that the routes ask for, so neither the evidence nor how "
+        "many users met it is what the steps say: a person is asked."
+    ),
     "Interrupted": (
         "The routes had less traffic for it than the status says: either the operator was stopped in the middle of a "
         "rollback, or somebody edited the routes. A revision that may have been found bad gets no traffic again."

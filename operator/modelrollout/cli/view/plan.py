@@ -8,9 +8,11 @@ from typing import Any
 from modelrollout.api.durations import format_duration
 from modelrollout.cli.view import marks
 from modelrollout.cli.view.capacity import Room, spoken_amounts
+from modelrollout.cli.view.origins import origin_words
 from modelrollout.cli.view.proposal import Effect, Proposal
 from modelrollout.cli.view.text import Line, Row, Span, Tone, amount, line, paragraph, spoken, table
 from modelrollout.cli.view.tree import UNITS
+from modelrollout.evidence.policies import Origin
 from modelrollout.evidence.resolve import Resolved
 from modelrollout.rollout.observed import GuardResult
 
@@ -28,10 +30,11 @@ EFFECT_TONES = {
 
 @dataclass(frozen=True)
 class Checked:
-    """One guard with its queries as they would be sent, and today's answer where it was asked."""
+    """One guard with its queries as they would be sent, today's answer where it was asked, and whose it is."""
 
     resolved: Resolved
     result: GuardResult | None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ def _guard(checked: Checked, width: int | None) -> list[Line]:
         cells = (mark, guard.name, subject, Span(value, mark.tone), bound, samples, marks.verdict(result.verdict))
         head = Row(cells, why)
     lines = table([head], width)
+    where = "" if checked.origin is None else origin_words(checked.origin)
+    lines += paragraph(where, width, "      ") if where else []
     for name, query in checked.resolved.queries.items():
         label = "" if name == "query" else f"{name}: "
         lines += paragraph(f"{label}{query}", width, "      ", Tone.FAINT)
@@ -189,9 +194,13 @@ def plan_document(outlook: Outlook) -> dict[str, Any]:
 
 
 def _guard_document(checked: Checked) -> dict[str, Any]:
-    result = checked.result
+    result, origin = checked.result, checked.origin
     return {
         "name": checked.resolved.guard.name,
+        "source": None if origin is None else origin.source,
+        "selected": origin is not None and origin.selected,
+        "insteadOf": [] if origin is None else list(origin.instead_of),
+        "guard": checked.resolved.guard.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         "queries": checked.resolved.queries,
         "problem": checked.resolved.problem,
         "verdict": None if result is None else str(result.verdict),

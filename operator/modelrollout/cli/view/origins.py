@@ -1,0 +1,14 @@
+"""Where guards come from, in words."""
+
+from __future__ import annotations
+
+from modelrollout.evidence.policies import OWN, Origin
+
+
+def origin_words(origin: Origin) -> str:
+    """Whose a guard is; empty for one of the ModelDeployment's own that takes nobody's place."""
+    instead = f"instead of that of {' and '.join(origin.instead_of)}" if origin.instead_of else ""
+    if origin.source == OWN:
+        return f"its own, {instead}" if instead else ""
+    whose = f"of {origin.source}{' by its selector' if origin.selected else ''}"
+    return f"{whose}, {instead}" if instead else whose
