@@ -101,7 +101,14 @@ def _kind(field: FieldInfo) -> str:
         return "map"
     if text.startswith("tuple"):
         return "list"
-    for word, kind in (("timedelta", "duration"), ("int", "number"), ("Path", "file"), ("str", "string")):
+    kinds = {
+        "timedelta": "duration",
+        "bool": "true or false",
+        "int": "number",
+        "Path": "file",
+        "str": "string",
+    }
+    for word, kind in kinds.items():
         if re.search(rf"\b{word}\b", text):
             return kind
     return "section"

@@ -260,6 +260,8 @@ class Settings(_Section):
     """Webhooks for retraining by name, as spec.observation.drift.retraining names them."""
     gateways: tuple[Gateway, ...] = ()
     """Gateways that need more than the defaults; one not listed has profile envoy-gateway and no address."""
+    enforce_namespace: bool = True
+    """Whether every selector of guards and SLIs gets `namespace="<its own>"`; false where series have no such label."""
     lease: Lease = Field(default_factory=Lease)
     """Leader election."""
     identity: str | None = None

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FULL = """
 operatorImage: registry.example.com/modelrollout:1
 namespaces: [demo, chat]
+enforceNamespace: false
 pools:
   cpu: {image: registry.example.com/triton:1}
   gpu:

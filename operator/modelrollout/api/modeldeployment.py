@@ -152,9 +152,12 @@ class ModelDeploymentSpec(SpecModel):
         ),
         Rule(
             "!has(self.rollout) || !has(self.traffic.service) || !has(self.rollout.guards) || "
-            "self.rollout.guards.all(guard, !has(guard.sli))",
-            "an sli is measured at the gateway: with traffic.service give each guard a query",
-            lambda self: self.traffic.service is None or all(guard.sli is None for guard in self.rollout.guards),
+            f"self.rollout.guards.all(guard, !has(guard.sli) || !(guard.sli in {[str(each) for each in Sli]}))",
+            "error-ratio, request-rate and latencies are measured at the gateway: with traffic.service give the guard "
+            "an sli of Triton (triton-failure-ratio), of a policy, or a query",
+            lambda self: (
+                self.traffic.service is None or all(guard.sli not in set(Sli) for guard in self.rollout.guards)
+            ),
         ),
         Rule(
             "!has(self.observation) || has(self.traffic.gateway)",

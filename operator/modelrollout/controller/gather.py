@@ -21,7 +21,7 @@ from modelrollout.render.pods import observe_workload
 from modelrollout.render.readback import observe_traffic
 from modelrollout.render.revision import settings_problem
 from modelrollout.rollout.observed import Observed, Workload
-from modelrollout.settings import Settings
+from modelrollout.settings import GatewayProfile, Settings
 
 SERVICE_SETTLE = timedelta(seconds=2)
 """How long the nodes may lag behind the selector of a Service."""
@@ -67,7 +67,9 @@ def gather(
         probe=record.probe,
         gates=dict(record.gates),
         evaluation=record.evaluation,
-        problem=settings_problem(deployment, settings) or resolution.problem or _guards_problem(resolution),
+        problem=settings_problem(deployment, settings)
+        or resolution.problem
+        or _guards_problem(key, resolution, settings),
         foreign=obstacles.foreign,
         denied=obstacles.denied,
         settle=_settle(key, deployment, settings),
@@ -80,8 +82,15 @@ def gather(
     )
 
 
-def _guards_problem(resolution: Resolution) -> str | None:
-    return resolution.explained(guards_problem(resolution.wish, definitions=resolution.definitions))
+def _guards_problem(key: Key, resolution: Resolution, settings: Settings) -> str | None:
+    gateway = resolution.wish.spec.traffic.gateway
+    profile = (
+        settings.gateway(gateway.namespace or key.namespace, gateway.name).profile
+        if gateway is not None
+        else GatewayProfile.ENVOY_GATEWAY
+    )
+    problem = guards_problem(resolution.wish, settings.enforce_namespace, str(profile), resolution.definitions)
+    return resolution.explained(problem)
 
 
 def _settle(key: Key, deployment: ModelDeployment, settings: Settings) -> timedelta:

@@ -1,0 +1,87 @@
+"""Which series guards need to exist, looked up at the trial of an attempt: what is not scraped is said early.
+
+Only series that are there without any request are asked for: silence is no missing series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelrollout.api.base import clean
+from modelrollout.api.guard import Guard
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.queried import CatalogError, QueryIndicator, Scope
+from modelrollout.evidence.question import Query
+from modelrollout.evidence.slis import find
+from modelrollout.ports import Answer
+
+LONGEST_SENTENCE = 300
+
+_HINTS = {
+    "observer": "is the observer scraped?",
+    "triton": "are the pods of Triton scraped, with the labels namespace and pod?",
+}
+_GATEWAY_HINT = "are the gateway's proxies scraped?"
+_ANY_WINDOW = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Series that must exist: the guards that need them, the selector as it is sent, and what to look at."""
+
+    guards: tuple[str, ...]
+    selector: str
+    hint: str
+
+    def question(self, now: datetime) -> Query:
+        """The instant query that answers nothing where there is no such series; named by the selector."""
+        return Query(self.selector, f"count({self.selector})", now)
+
+    def sentence(self, provider: str) -> str:
+        """What is missing in the Prometheus of this name."""
+        who = f"guard{'s' if len(self.guards) > 1 else ''} {', '.join(self.guards)}"
+        verb = "need" if len(self.guards) > 1 else "needs"
+        return clean(
+            f"{who} {verb} {self.selector}, which Prometheus {provider} does not have: {self.hint}", LONGEST_SENTENCE
+        )
+
+
+def needed(guards: Iterable[Guard], context: Context) -> tuple[Need, ...]:
+    """What the SLIs of ``guards`` need, each series once. A guard that can never be judged needs nothing.
+
+    Of an arm's own series those of the stable one are asked for: it has pods before the candidate has.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for guard in guards:
+        if guard.sli is not None:
+            for need in _needs(guard.sli, context):
+                found.setdefault(need, []).append(guard.name)
+    return tuple(Need(tuple(names), selector, hint) for (selector, hint), names in found.items())
+
+
+def missing(needs: Iterable[Need], answers: Mapping[str, object], provider: str) -> tuple[str, ...]:
+    """A sentence for each need whose question was answered with nothing; ``answers`` by selector."""
+    return tuple(need.sentence(provider) for need in needs if _is_empty(answers.get(need.selector)))
+
+
+def _is_empty(answer: object) -> bool:
+    return isinstance(answer, Answer) and not any(series.samples for series in answer.series)
+
+
+def _needs(sli: str, context: Context) -> list[tuple[str, str]]:
+    try:
+        entry = find(sli, context)
+        if isinstance(entry, QueryIndicator):
+            arm = context.other if entry.scope is Scope.ARM else context
+            hint = _HINTS.get(entry.origin, "is it scraped?")
+            return [(_one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), hint) for text in entry.needs]
+        return [(entry.needs(protocol), _GATEWAY_HINT) for protocol in context.protocols]
+    except (CatalogError, QueryError):
+        return []
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
