@@ -1,22 +1,26 @@
-"""Asks the metrics provider everything that the guards want to know, at once, and has the answers judged."""
+"""Asks the metrics provider everything that an evaluation wants to know, at once, and has the answers judged."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from modelrollout.api.base import clean
 from modelrollout.api.guard import Guard
+from modelrollout.evidence.allocation import allocation_queries, read_allocation
 from modelrollout.evidence.arms import arm_queries, read_arms
+from modelrollout.evidence.compared import comparison_queries, read_comparison
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import Failure, judge_guard
 from modelrollout.evidence.promql import QueryError
 from modelrollout.evidence.queries import Query, guard_queries
 from modelrollout.evidence.slis import CatalogError
 from modelrollout.ports import Answer, Clock, InvalidQueryError, Metrics, PortError
-from modelrollout.rollout.observed import Arm, Evaluation, GuardResult
+from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.plan import EvaluationRequest, Source
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,7 +30,12 @@ LONGEST_WAIT = timedelta(seconds=5)
 SHORTEST_WAIT = timedelta(seconds=2)
 """A query may take as long as the interval between two evaluations, but within these."""
 
+LONGEST_TEXT = 1000
+"""Of the queries that a result names."""
+
+Question = tuple[str, datetime, datetime | None, timedelta | None]
 Outcome = Answer | Failure
+Found = TypeVar("Found")
 
 
 async def evaluate(
@@ -40,33 +49,39 @@ async def evaluate(
 ) -> Evaluation:
     """Evaluate the guards that ``request`` names once, all at the same time; the result has one entry each, in order.
 
-    Both arms of a running A/B test are measured besides, unless ``with_arms`` is False. Never raises but for
-    cancellation: what goes wrong is in the results, and leaves the arms out.
+    Both arms of a running A/B test are measured besides, unless ``with_arms`` is False, and what else the request asks
+    for. Never raises but for cancellation: what goes wrong is in the results, and leaves the rest out.
     """
     now = clock.now()
     guards = requested(guards, request)
     asked: dict[str, tuple[Query, ...] | Failure] = {guard.name: _queries(guard, context, now) for guard in guards}
-    arms = _arm_queries(context, now) if with_arms and splits(request) else ()
+    extras = _Extras(context, now)
+    arms = extras.want(arm_queries if with_arms and splits(request) else None)
+    compared = extras.want(comparison_queries if request.compare and not request.trial else None)
+    weighed = request.source is Source.WEIGHTED and bool(request.spans) and not request.trial and not request.watch
+    allocated = extras.want((lambda *given: allocation_queries(guards, *given)) if weighed else None)
     questions = {
         query.question: query for queries in asked.values() if not isinstance(queries, Failure) for query in queries
     }
     # After the guards: what they find is urgent.
-    for query in arms:
+    for query in (*arms, *compared, *allocated):
         questions.setdefault(query.question, query)
     wait = max(SHORTEST_WAIT, min(LONGEST_WAIT, context.interval)).total_seconds()
     places = asyncio.Semaphore(AT_ONCE)
     outcomes = await asyncio.gather(*(_ask(metrics, query, wait, places) for query in questions.values()))
     answers = dict(zip(questions, outcomes, strict=True))
-    results = []
-    for guard in guards:
-        queries = asked[guard.name]
-        if isinstance(queries, Failure):
-            mine: dict[str, Outcome] = {"query": queries}
-        else:
-            mine = {query.name: answers[query.question] for query in queries}
-        results.append(_judge(guard, context, mine, now))
-    found = _arms(context, {query.name: answers[query.question] for query in arms}, now) if arms else ()
-    return Evaluation(request.attempt, request.revision, now, tuple(results), request.source, found)
+    results = tuple(_result(guard, context, asked[guard.name], answers, now) for guard in guards)
+    return Evaluation(
+        request.attempt,
+        request.revision,
+        now,
+        results,
+        request.source,
+        arms=extras.read(arms, answers, read_arms) or (),
+        allocation=extras.read(allocated, answers, lambda *given: read_allocation(guards, *given)),
+        comparison=extras.read(compared, answers, read_comparison),
+        watch=request.watch,
+    )
 
 
 def requested(guards: Sequence[Guard], request: EvaluationRequest) -> tuple[Guard, ...]:
@@ -79,24 +94,40 @@ def splits(request: EvaluationRequest) -> bool:
     return request.source is Source.SPLIT and not request.trial
 
 
-def _arm_queries(context: Context, now: datetime) -> tuple[Query, ...]:
-    try:
-        return arm_queries(context, now)
-    except CatalogError as error:
-        _LOGGER.warning("the arms of %s/%s cannot be measured: %s", context.namespace, context.name, error)
-        return ()
+@dataclass(frozen=True)
+class _Extras:
+    """What is measured besides the guards: all of it or nothing, since half a result would look like one."""
 
+    context: Context
+    now: datetime
+    _told: set[str] = field(default_factory=set)
 
-def _arms(context: Context, outcomes: Mapping[str, Outcome], now: datetime) -> tuple[Arm, ...]:
-    """Both arms, or neither where a question had no answer: half a result would look like one."""
-    answers = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Answer)}
-    if len(answers) < len(outcomes):
-        return ()
-    try:
-        return read_arms(context, answers, now)
-    except Exception:
-        _LOGGER.exception("measuring the arms of %s/%s failed", context.namespace, context.name)
-        return ()
+    def want(self, queries: Callable[[Context, datetime], tuple[Query, ...]] | None) -> tuple[Query, ...]:
+        """The questions; none where this gateway or source cannot answer them."""
+        if queries is None:
+            return ()
+        try:
+            return queries(self.context, self.now)
+        except (CatalogError, QueryError) as error:
+            _LOGGER.debug("not measured for %s/%s: %s", self.context.namespace, self.context.name, error)
+            return ()
+
+    def read(
+        self,
+        queries: tuple[Query, ...],
+        answers: Mapping[Question, Outcome],
+        reader: Callable[[Context, Mapping[str, Answer], datetime], Found],
+    ) -> Found | None:
+        """What the answers say; None without questions, or where one was not answered."""
+        outcomes = {query.name: answers[query.question] for query in queries}
+        given = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Answer)}
+        if not outcomes or len(given) < len(outcomes):
+            return None
+        try:
+            return reader(self.context, given, self.now)
+        except Exception:
+            _LOGGER.exception("measuring %s/%s failed", self.context.namespace, self.context.name)
+            return None
 
 
 def _queries(guard: Guard, context: Context, now: datetime) -> tuple[Query, ...] | Failure:
@@ -121,6 +152,19 @@ async def _ask(metrics: Metrics, query: Query, wait: float, places: asyncio.Sema
     except Exception:
         _LOGGER.exception("asking Prometheus failed")
         return Failure("Prometheus could not be asked; the operator's log says why")
+
+
+def _result(
+    guard: Guard,
+    context: Context,
+    asked: tuple[Query, ...] | Failure,
+    answers: Mapping[Question, Outcome],
+    now: datetime,
+) -> GuardResult:
+    if isinstance(asked, Failure):
+        return _judge(guard, context, {"query": asked}, now)
+    result = _judge(guard, context, {query.name: answers[query.question] for query in asked}, now)
+    return replace(result, query=clean("; ".join(dict.fromkeys(query.text for query in asked)), LONGEST_TEXT))
 
 
 def _judge(guard: Guard, context: Context, answers: dict[str, Outcome], now: datetime) -> GuardResult:

@@ -7,7 +7,10 @@ from datetime import datetime, timedelta
 
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.rolloutpolicy import SliDefinition
-from modelrollout.rollout.plan import EvaluationRequest, Source, Span
+from modelrollout.rollout.plan import WHOLE, EvaluationRequest, Source, Span
+
+LEAST_SHARE = 100
+"""Of a million: with less, or with all but less, an arm gets too little to be compared."""
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,8 @@ class Context:
         """
         source = Source.SPLIT if self.source is Source.SPLIT else Source.WEIGHTED
         return replace(self, revision=self.stable, stable=self.revision, slot=1 - self.slot, source=source)
+
+    @property
+    def stable_is_out(self) -> bool:
+        """Whether all traffic is on the candidate, as in the bake: there is nothing beside it."""
+        return self.source is Source.WEIGHTED and bool(self.spans) and self.spans[-1].share >= WHOLE - LEAST_SHARE

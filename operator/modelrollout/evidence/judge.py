@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from modelrollout.api.base import clean
 from modelrollout.api.durations import format_duration
 from modelrollout.api.guard import Guard
 from modelrollout.api.status import Verdict
+from modelrollout.evidence.bounds import (
+    is_sequential,
+    latency_as_bad,
+    outside,
+    ratio_as_bad,
+    threshold,
+    waits_until,
+    warmed_up,
+)
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.measure import Reading, Window, read_window
-from modelrollout.evidence.queries import evaluation_times, indicator
-from modelrollout.evidence.slis import CatalogError, Kind, catalog
+from modelrollout.evidence.queried import QueryIndicator, Scope
+from modelrollout.evidence.queries import OTHER, compares, evaluation_times
+from modelrollout.evidence.query_slis import readings
+from modelrollout.evidence.sequential import Finding, judge_sequential
+from modelrollout.evidence.sides import series_of
+from modelrollout.evidence.slis import CatalogError, Indicator, Kind, catalog, find
 from modelrollout.ports import Answer
 from modelrollout.rollout.observed import GuardResult
+
+__all__ = ["Failure", "judge_guard", "threshold"]
 
 LONGEST_MESSAGE = 300
 
@@ -29,54 +44,133 @@ class Failure:
     invalid: bool = False
 
 
-def threshold(guard: Guard) -> str:
-    """The bounds in words: ``<= 0.01``, ``>= 5``, or both."""
-    parts = []
-    if guard.min is not None:
-        parts.append(f">= {guard.min:.12g}")
-    if guard.max is not None:
-        parts.append(f"<= {guard.max:.12g}")
-    return " and ".join(parts)
+@dataclass(frozen=True)
+class _Unusable(Exception):  # noqa: N818
+    """The guard can never be judged; ``sentence`` says why."""
+
+    sentence: str
 
 
 def judge_guard(guard: Guard, context: Context, answers: Mapping[str, Answer | Failure], now: datetime) -> GuardResult:
     """The verdict on ``guard`` at ``now`` from the answers to its ``guard_queries``, by name.
 
-    Breach: outside the bounds in ``breaches`` of the last ``of`` evaluations. Pass: the newest evaluation is inside
-    them. A query that can never work is NoData with ``invalid`` set; a question without an answer is ProviderDown.
+    A bound without confidence: Breach is outside it in ``breaches`` of the last ``of`` evaluations, Pass is the newest
+    one inside. With confidence, or relative to stable: Breach is what the sequential test is sure of, Pass what does
+    not lean that way. A query that can never work is NoData with ``invalid`` set; a question without an answer is
+    ProviderDown.
     """
     failures = [answer for answer in answers.values() if isinstance(answer, Failure)]
     for failure in sorted(failures, key=lambda failure: not failure.invalid):
         if failure.invalid:
             return _invalid(guard, now, failure.message)
-        return _result(guard, now, Verdict.PROVIDER_DOWN, Reading(None), failure.message)
+        return _result(guard, now, Finding(Verdict.PROVIDER_DOWN, failure.message))
     given = {name: answer for name, answer in answers.items() if isinstance(answer, Answer)}
-    if guard.query is None:
-        try:
-            readings = _sli_readings(guard, context, given, now)
-        except CatalogError as error:
-            return _invalid(guard, now, str(error))
-    else:
-        found = _query_readings(guard, context, given.get("query"), now)
-        if isinstance(found, str):
-            return _invalid(guard, now, found)
-        readings = found
-    return _weigh(guard, now, readings)
+    try:
+        result = _judge(guard, context, given, now)
+    except CatalogError as error:
+        return _invalid(guard, now, str(error))
+    except _Unusable as error:
+        return _invalid(guard, now, error.sentence)
+    due = waits_until(guard, context, now)
+    if due is None:
+        return result
+    why = "warms up" if guard.warm_up >= guard.label_delay else "waits for the labels"
+    message = f"{guard.name} {why} until {due:%Y-%m-%d %H:%M:%S} UTC"
+    return replace(_result(guard, now, Finding(Verdict.NO_DATA, message)), waits_until=due)
 
 
-def _weigh(guard: Guard, now: datetime, readings: list[Reading]) -> GuardResult:
-    """The verdict from the readings of the last evaluations, newest first."""
+def _judge(guard: Guard, context: Context, given: Mapping[str, Answer], now: datetime) -> GuardResult:
+    if guard.sli is None:
+        own = warmed_up(guard, context)
+        return _weigh(
+            guard, now, _query_readings(guard, own, given.get("query"), now), _stable_query(guard, own, given, now)
+        )
+    entry = find(guard.sli, context)
+    if isinstance(entry, QueryIndicator):
+        return _judge_queried(guard, entry, warmed_up(guard, context), given, now)
+    if is_sequential(guard):
+        return _result(guard, now, judge_sequential(guard, entry, context, given, now))
+    own = warmed_up(guard, context)
+    mine = _sli_readings(guard, entry, own, given, now)
+
+    def stable(place: int) -> Reading | None:
+        if not compares(guard, context):
+            return None
+        return _sli_readings(guard, entry, own.other, given, now)[place]
+
+    return _weigh(guard, now, mine, stable, _as_bad(entry))
+
+
+def _judge_queried(
+    guard: Guard, entry: QueryIndicator, context: Context, given: Mapping[str, Answer], now: datetime
+) -> GuardResult:
+    """The verdict on an SLI that Prometheus computes; inputs are the same for both arms: they drift for both."""
+    found = readings(guard, context, given, now)
+    if isinstance(found, str):
+        raise _Unusable(found)
+
+    def stable(place: int) -> Reading | None:
+        if not compares(guard, context):
+            return None
+        theirs = {name.removeprefix(OTHER): answer for name, answer in given.items() if name.startswith(OTHER)}
+        others = readings(guard, context.other, theirs, now)
+        return None if isinstance(others, str) or place >= len(others) else others[place]
+
+    result = _weigh(guard, now, found, stable)
+    subject = next((one.subject for one in found if one.subject and one.value == result.value), "")
+    drift = subject if entry.drift else ""
+    inputs = entry.scope is Scope.INPUTS and result.verdict is Verdict.BREACH
+    message = f"{result.message} ({subject})" if subject and result.value is not None else result.message
+    return replace(result, drift=drift, both=result.both or inputs, message=clean(message, LONGEST_MESSAGE))
+
+
+_AsBad = Callable[[Guard, Reading, Reading], bool]
+
+
+def _breaks_too(guard: Guard, mine: Reading, theirs: Reading) -> bool:
+    return outside(guard, theirs.value)
+
+
+def _as_bad(entry: Indicator) -> _AsBad:
+    """How to tell that stable is as bad as the candidate."""
+
+    def ratio(guard: Guard, mine: Reading, theirs: Reading) -> bool:
+        return ratio_as_bad(guard, mine.value or 0.0, mine.samples or 0.0, theirs.value, theirs.samples or 0.0)
+
+    def latency(guard: Guard, mine: Reading, theirs: Reading) -> bool:
+        return latency_as_bad(guard, mine.value or 0.0, theirs.value)
+
+    return {Kind.RATIO: ratio, Kind.QUANTILE: latency, Kind.RATE: _breaks_too}[entry.kind]
+
+
+def _weigh(
+    guard: Guard,
+    now: datetime,
+    readings: Sequence[Reading],
+    stable: Callable[[int], Reading | None],
+    as_bad: _AsBad = _breaks_too,
+) -> GuardResult:
+    """The verdict from the readings of the last evaluations, newest first; ``stable`` gives the other arm's of one."""
     newest = readings[0]
-    outside = [reading for reading in readings if _is_outside(guard, reading.value)]
-    if len(outside) >= guard.breaches:
-        shown = newest if newest.value is not None else outside[0]
-        return _result(guard, now, Verdict.BREACH, shown, _comparison(guard, shown, len(outside)))
+    places = [place for place, reading in enumerate(readings) if outside(guard, reading.value)]
+    if len(places) >= guard.breaches:
+        place = 0 if newest.value is not None else places[0]
+        shown, theirs = readings[place], stable(place)
+        both = theirs is not None and theirs.value is not None and as_bad(guard, shown, theirs)
+        message = _comparison(guard, shown, len(places)) + ("; stable is as bad" if both else "")
+        baseline = None if theirs is None else theirs.value
+        return _result(
+            guard, now, Finding(Verdict.BREACH, message, shown.value, shown.samples, baseline=baseline, both=both)
+        )
     if newest.value is None:
-        return _result(guard, now, Verdict.NO_DATA, newest, newest.why)
-    if outside and outside[0] is newest:
-        message = f"{_comparison(guard, newest, len(outside))}; {guard.breaches} make a breach"
-        return _result(guard, now, Verdict.NO_DATA, newest, message)
-    return _result(guard, now, Verdict.PASS, newest, _comparison(guard, newest))
+        return _result(guard, now, Finding(Verdict.NO_DATA, newest.why, samples=newest.samples))
+    theirs = stable(0)
+    baseline = None if theirs is None else theirs.value
+    verdict, message = Verdict.PASS, _comparison(guard, newest)
+    if places and places[0] == 0:
+        verdict = Verdict.NO_DATA
+        message = f"{_comparison(guard, newest, len(places))}; {guard.breaches} make a breach"
+    return _result(guard, now, Finding(verdict, message, newest.value, newest.samples, baseline=baseline))
 
 
 def _comparison(guard: Guard, reading: Reading, outside: int = 0) -> str:
@@ -91,27 +185,27 @@ def _amount(guard: Guard, reading: Reading) -> str:
     return f"{subject} is {reading.value:.6g}{span}{made_of}"
 
 
-def _is_outside(guard: Guard, value: float | None) -> bool:
-    if value is None or not math.isfinite(value):
-        return False
-    return (guard.max is not None and value > guard.max) or (guard.min is not None and value < guard.min)
-
-
-def _sli_readings(guard: Guard, context: Context, answers: Mapping[str, Answer], now: datetime) -> list[Reading]:
-    entry = indicator(guard, context)
-    given = [(protocol, answers[protocol].series) for protocol in context.protocols if protocol in answers]
-    if len(given) < len(context.protocols) or not given:
-        return [Reading(None, None, "not every protocol of the route was asked about")]
+def _sli_readings(
+    guard: Guard, entry: Indicator, context: Context, answers: Mapping[str, Answer], now: datetime
+) -> list[Reading]:
     known = catalog(context.profile)
+    given = [
+        (protocol, series_of(answers[protocol].series, entry.counters(protocol), known, protocol, context))
+        for protocol in context.protocols
+        if protocol in answers
+    ]
+    times = evaluation_times(guard, context, now)
+    if len(given) < len(context.protocols) or not given:
+        return [Reading(None, None, "not every protocol of the route was asked about")] * len(times)
     since = context.since.timestamp()
-    readings = []
-    for at in evaluation_times(guard, context, now):
+    found = []
+    for at in times:
         end = at.timestamp()
         wished = end - guard.window.total_seconds()
         window = Window(max(wished, since), end, full=wished >= since)
         reading = read_window(entry, given, known, window)
-        readings.append(_with_enough(guard, entry.kind, reading, window))
-    return readings
+        found.append(_with_enough(guard, entry.kind, reading, window))
+    return found
 
 
 def _with_enough(guard: Guard, kind: Kind, reading: Reading, window: Window) -> Reading:
@@ -130,27 +224,44 @@ def _with_enough(guard: Guard, kind: Kind, reading: Reading, window: Window) -> 
     return reading
 
 
-def _query_readings(guard: Guard, context: Context, answer: Answer | None, now: datetime) -> list[Reading] | str:
-    """One reading an evaluation, or the sentence that says why the query can never be judged."""
+def _stable_query(
+    guard: Guard, context: Context, given: Mapping[str, Answer], now: datetime
+) -> Callable[[int], Reading | None]:
+    def stable(place: int) -> Reading | None:
+        answer = given.get(f"{OTHER}query")
+        if answer is None or not compares(guard, context):
+            return None
+        try:
+            return _query_readings(guard, context, answer, now)[place]
+        except _Unusable:
+            return None
+
+    return stable
+
+
+def _query_readings(guard: Guard, context: Context, answer: Answer | None, now: datetime) -> list[Reading]:
+    """One reading an evaluation; raises _Unusable where the query can never be judged."""
     if answer is None:
         return [Reading(None, None, "the query was not asked")]
     if answer.kind not in ("matrix", "vector", "scalar"):
-        return f"the query answers a {clean(answer.kind, 20)}, not a number"
-    readings = []
+        raise _Unusable(f"the query answers a {clean(answer.kind, 20)}, not a number")
+    found = []
     for at in evaluation_times(guard, context, now):
         near = context.interval.total_seconds() / 2
         values = [
             value for series in answer.series for when, value in series.samples if abs(when - at.timestamp()) < near
         ]
         if len(values) > 1:
-            return f"the query answers {len(values)} series at once; aggregate them into one, with max() or sum()"
+            raise _Unusable(
+                f"the query answers {len(values)} series at once; aggregate them into one, with max() or sum()"
+            )
         if not values:
-            readings.append(Reading(None, None, "the query answers nothing"))
+            found.append(Reading(None, None, "the query answers nothing"))
         elif not math.isfinite(values[0]):
-            readings.append(Reading(None, None, "the query answers no finite number"))
+            found.append(Reading(None, None, "the query answers no finite number"))
         else:
-            readings.append(Reading(values[0]))
-    return readings
+            found.append(Reading(values[0]))
+    return found
 
 
 def _invalid(guard: Guard, now: datetime, sentence: str) -> GuardResult:
@@ -158,6 +269,16 @@ def _invalid(guard: Guard, now: datetime, sentence: str) -> GuardResult:
     return GuardResult(guard.name, Verdict.NO_DATA, now, None, threshold(guard), None, line, line)
 
 
-def _result(guard: Guard, now: datetime, verdict: Verdict, reading: Reading, message: str) -> GuardResult:
-    line = clean(message, LONGEST_MESSAGE)
-    return GuardResult(guard.name, verdict, now, reading.value, threshold(guard), reading.samples, line)
+def _result(guard: Guard, now: datetime, finding: Finding) -> GuardResult:
+    return GuardResult(
+        guard.name,
+        finding.verdict,
+        now,
+        finding.value,
+        threshold(guard),
+        finding.samples,
+        clean(finding.message, LONGEST_MESSAGE),
+        confidence=finding.confidence,
+        baseline=finding.baseline,
+        both=finding.both,
+    )

@@ -6,13 +6,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.guard import Guard
-from modelrollout.evidence.bounds import warmed_up
+from modelrollout.evidence.bounds import is_sequential, warmed_up
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import compile_query
 from modelrollout.evidence.queried import CatalogError, QueryIndicator, Scope
 from modelrollout.evidence.query_slis import questions
 from modelrollout.evidence.question import Query, evaluation_times
-from modelrollout.evidence.sequential import is_sequential, sequential_queries
+from modelrollout.evidence.sequential import sequential_queries
+from modelrollout.evidence.sides import both_selector
 from modelrollout.evidence.slis import Indicator, Kind, catalog, find
 
 __all__ = [
@@ -38,17 +39,17 @@ LOOKBACK = timedelta(minutes=5)
 def guard_queries(guard: Guard, context: Context, now: datetime) -> tuple[Query, ...]:
     """The questions for one evaluation of ``guard`` at ``now``; raises QueryError and CatalogError.
 
-    An SLI of counters asks once a protocol for raw samples (a matrix), named by the protocol; a user's query is asked
-    once for all evaluations that count, named ``query``; an SLI that Prometheus computes as ``query_slis`` says. Where
-    stable is compared the same is asked of it, ``stable `` before the name. A guard with confidence asks for the counts
-    of both arms instead, as ``counted`` says.
+    An SLI of counters asks once a protocol for raw samples (a matrix), named by the protocol, of stable too where it is
+    compared. A user's query is asked once for all evaluations that count, named ``query``; an SLI that Prometheus
+    computes as ``query_slis`` says; either once more for stable, ``stable `` before the name. A guard with confidence
+    asks for the counts of both arms instead, as ``counted`` says.
     """
     entry = None if guard.sli is None else find(guard.sli, context)
     if is_sequential(guard):
         return sequential_queries(guard, indicator(guard, context), context, now)
     own = warmed_up(guard, context)
     asked = _arm_queries(guard, entry, own, now)
-    if not compares(guard, context):
+    if not compares(guard, context) or isinstance(entry, Indicator):
         return asked
     others = _arm_queries(guard, entry, own.other, now)
     return (*asked, *(replace(query, name=f"{OTHER}{query.name}") for query in others))
@@ -64,10 +65,11 @@ def _arm_queries(
         return (Query("query", user_query(guard, context), now, times[-1], context.interval),)
     start = max(times[-1] - guard.window, min(context.since, now)) - LOOKBACK
     milliseconds = -((start - now) // timedelta(milliseconds=1))
-    return tuple(
-        Query(protocol, f"{selector}[{milliseconds}ms]", now)
-        for protocol, selector in counter_selectors(entry, context).items()
-    )
+    own = counter_selectors(entry, context)
+    if compares(guard, context):
+        known = catalog(context.profile)
+        own = {name: both_selector(entry.counters(name), known, name, context) for name in own}
+    return tuple(Query(protocol, f"{selector}[{milliseconds}ms]", now) for protocol, selector in own.items())
 
 
 def compares(guard: Guard, context: Context) -> bool:

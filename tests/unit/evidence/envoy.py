@@ -12,7 +12,7 @@ import promql_parser as promql
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import judge_guard
-from modelrollout.evidence.queries import guard_queries
+from modelrollout.evidence.queries import Query, guard_queries
 from modelrollout.ports import Answer, Series
 from modelrollout.rollout.observed import GuardResult
 
@@ -138,16 +138,32 @@ class Storage:
         return Answer("matrix", tuple(found))
 
     def answer_range(self, text: str, start: datetime, end: datetime, step: timedelta) -> Answer:
-        """What Prometheus answers to a selector in a range query: at each point the newest sample of five minutes."""
+        """What Prometheus answers to a selector in a range query: at each point the newest sample of five minutes.
+
+        With last_over_time() that of its range, also of a series that has ended since.
+        """
         node = promql.parse(text)
+        look = None
+        if isinstance(node, promql.Call):
+            assert node.func.name == "last_over_time"
+            (matrix,) = node.args
+            assert isinstance(matrix, promql.MatrixSelector)
+            look, node = matrix.range.total_seconds(), matrix.vector_selector
         assert isinstance(node, promql.VectorSelector)
         points = [(start + count * step).timestamp() for count in range((end - start) // step + 1)]
         found = []
         for key in self._selected(node):
-            inside = tuple((point, value) for point in points if (value := self._newest(key, point)) is not None)
+            inside = tuple((point, value) for point in points if (value := self._at(key, point, look)) is not None)
             if inside:
                 found.append(Series(dict(key), inside))
         return Answer("matrix", tuple(found))
+
+    def _at(self, key: Labels, point: float, look: float | None) -> float | None:
+        if look is None:
+            return self._newest(key, point)
+        samples = self.samples[key]
+        index = bisect_right(samples, (point, math.inf)) - 1
+        return samples[index][1] if index >= 0 and point - samples[index][0] < look else None
 
     def _newest(self, key: Labels, point: float) -> float | None:
         samples = self.samples[key]
@@ -170,7 +186,13 @@ class Storage:
     def judge(self, guard: Guard, where: Context, seconds: float) -> GuardResult:
         now = at(seconds)
         queries = guard_queries(guard, where, now)
-        return judge_guard(guard, where, {query.name: self.answer(query.text, now) for query in queries}, now)
+        return judge_guard(guard, where, {query.name: self.asked(query) for query in queries}, now)
+
+    def asked(self, query: Query) -> Answer:
+        """The answer to one question of a guard."""
+        if query.start is None or query.step is None:
+            return self.answer(query.text, query.end)
+        return self.answer_range(query.text, query.start, query.end, query.step)
 
 
 def _fits(own: str, written: str, value: str) -> bool:

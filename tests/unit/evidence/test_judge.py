@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -371,11 +372,12 @@ def judged(answer: Answer | Failure, guard: Guard = QUERY, now: float = 100) -> 
 class TestQuery:
     def test_is_asked_for_the_evaluations_that_count(self) -> None:
         guard = with_(QUERY, breaches=2, of=5)
-        (query,) = guard_queries(guard, context(since=75), at(100))
+        query, other = guard_queries(guard, context(since=75), at(100))
         assert query == Query(
             "query", 'max(psi{namespace="demo",revision="digits-new"})', at(100), at(80), timedelta(seconds=10)
         )
-        (trial,) = guard_queries(guard, context(since=100), at(100))
+        assert other == replace(query, name="stable query", text='max(psi{namespace="demo",revision="digits-old"})')
+        trial, _ = guard_queries(guard, context(since=100), at(100))
         assert (trial.start, trial.end) == (at(100), at(100))
 
     @pytest.mark.parametrize(
@@ -445,7 +447,9 @@ class TestFailures:
 def test_what_is_asked_for_an_sli_reaches_back_far_enough_to_tell_a_birth() -> None:
     guard = with_(ERRORS, breaches=1, of=3)
     queries = guard_queries(guard, context(since=-1000, grpc=True), at(0))
-    assert [(query.name, query.start, query.end) for query in queries] == [("http", None, at(0)), ("grpc", None, at(0))]
+    assert [(query.name, query.start, query.end) for query in queries] == [
+        (name, None, at(0)) for name in ("http", "grpc")
+    ]
     assert all(query.text.endswith("[380000ms]") for query in queries)  # 20 s + 1 min + 5 min
     assert guard_queries(guard, context(since=-15), at(0))[0].text.endswith("[315000ms]")
     assert guard_queries(guard, context(since=30), at(0))[0].text.endswith("[300000ms]")

@@ -22,7 +22,10 @@ def test_the_texts_are_those_that_are_sent() -> None:
     wish = modeldeployment(grpc=True, guards=[ERRORS, DRIFT])
     where = about(wish)
     errors, drift = resolve_guards(wish.spec.rollout.guards, where, at(60))
-    assert drift.queries == {"query": 'max(feature_psi{namespace="demo",revision="digits-b"})'}
+    assert drift.queries == {
+        "query": 'max(feature_psi{namespace="demo",revision="digits-b"})',
+        "stable query": 'max(feature_psi{namespace="demo",revision="digits-a"})',
+    }
     assert list(errors.queries) == ["http", "grpc"]
     for found in (errors, drift):
         assert found.problem is None

@@ -1,0 +1,210 @@
+"""Counts of both arms since the attempt's first traffic, piece by piece, from one range query a protocol.
+
+Raw samples of days would be more than an answer may have, so each series is asked for at no more than 240 points.
+All times here are unix seconds unless they are datetimes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from modelrollout.evidence.context import LEAST_SHARE, Context
+from modelrollout.evidence.counters import Scrapes
+from modelrollout.evidence.measure import STALE_AFTER
+from modelrollout.evidence.question import Query
+from modelrollout.evidence.sides import both_selector, pattern_of
+from modelrollout.evidence.slis import Catalog, Counters, Indicator
+from modelrollout.evidence.statistics.starts import Cuts, cuts
+from modelrollout.ports import Answer, Series
+from modelrollout.rollout.plan import WHOLE, Source
+
+POINTS = 240
+"""A series is asked for at half so many points, up to so many: the time between two doubles with the attempt."""
+
+LONGEST_LOOK = timedelta(seconds=60)
+"""No point shows a sample older than this."""
+
+CANDIDATE, STABLE = 0, 1
+
+Counts = dict[str, list[float]]
+"""By role, and by ``le <bound>`` for buckets: one count for each piece."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What both arms counted in each piece of the evidence, protocols and processes added up.
+
+    ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``buckets <bound>``), one number a piece.
+    ``compared`` says of each piece whether both arms had a share of the traffic there.
+    """
+
+    cuts: Cuts
+    candidate: Mapping[str, Sequence[float]]
+    stable: Mapping[str, Sequence[float]]
+    compared: tuple[bool, ...]
+
+    def of(self, arm: int, role: str) -> Sequence[float]:
+        """The counts of one role by piece; zeros where there are none."""
+        return (self.candidate, self.stable)[arm].get(role) or [0.0] * len(self.cuts.times)
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """The bucket bounds, as labels, that either arm has; the lowest first."""
+        roles = {*self.candidate, *self.stable}
+        return tuple(sorted((role.removeprefix("le ") for role in roles if role.startswith("le ")), key=float))
+
+
+def counted_queries(entry: Indicator, context: Context, known: Catalog, now: datetime) -> tuple[Query, ...]:
+    """The questions about both arms at ``now``, one a protocol, named ``both <protocol>``; raises CatalogError."""
+    step = point_distance(context, now)
+    look = min(step, LONGEST_LOOK) // timedelta(milliseconds=1)
+    start = now - -((context.since - now) // step) * step
+    queries = []
+    for protocol in context.protocols:
+        selector = both_selector(entry.counters(protocol), known, protocol, context)
+        text = f"last_over_time({selector}[{look}ms])"
+        queries.append(Query(f"both {protocol}", text, now, min(start, now), step))
+    return tuple(queries)
+
+
+def point_distance(context: Context, now: datetime) -> timedelta:
+    """How far apart the points are: a power of two in seconds, so that there are at most POINTS."""
+    seconds = max((now - context.since).total_seconds(), 1.0)
+    return timedelta(seconds=2 ** max(0, math.ceil(math.log2(seconds / (POINTS - 1)))))
+
+
+def read_counted(
+    entry: Indicator,
+    answers: Mapping[str, Answer],
+    context: Context,
+    known: Catalog,
+    now: datetime,
+    begin: datetime,
+) -> Counted | str:
+    """The counts of both arms from ``begin`` (not before the first traffic) until ``now``, or why there are none.
+
+    Every protocol must have been scraped lately: evidence about half of the traffic is none.
+    """
+    spans = sorted({max(span.since.timestamp(), begin.timestamp()): span.share for span in context.spans}.items())
+    begins = [since for since, _ in spans] or [begin.timestamp()]
+    pieces = cuts(begin.timestamp(), max(now, begin).timestamp(), begins)
+    weighted = context.source is Source.WEIGHTED and spans
+    apart = [not weighted or LEAST_SHARE <= spans[span][1] <= WHOLE - LEAST_SHARE for span in pieces.spans]
+    look = min(point_distance(context, now), LONGEST_LOOK).total_seconds()
+    arms: tuple[Counts, Counts] = ({}, {})
+    for protocol in context.protocols:
+        patterns = [pattern_of(entry.counters(protocol), known, protocol, arm) for arm in (context, context.other)]
+        reader = _Reader(entry.counters(protocol), known, patterns, pieces, begins, look, now.timestamp())
+        found = reader.read(answers[f"both {protocol}"].series, arms)
+        if found:
+            return f"{found} for {protocol} at the gateway"
+    return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the answer of one protocol into counts by piece."""
+
+    counters: Counters
+    known: Catalog
+    arms: Sequence[re.Pattern[str]]
+    pieces: Cuts
+    spans: Sequence[float]
+    look: float
+    now: float
+
+    def read(self, series: Sequence[Series], arms: tuple[Counts, Counts]) -> str:
+        """Add what grew to ``arms``; the sentence that says why nothing can be said, if so."""
+        processes: dict[tuple[str, ...], list[Series]] = defaultdict(list)
+        for one in series:
+            processes[tuple(one.labels.get(label, "") for label in self.known.target)].append(one)
+        newest, gap = -math.inf, 0.0
+        for members in processes.values():
+            last, longest = self._process(members, arms)
+            newest, gap = max(newest, last), max(gap, longest)
+        if newest == -math.inf:
+            return "no series"
+        if self.now - newest > max(STALE_AFTER, gap):
+            return f"the newest sample is {self.now - newest:.0f} s old"
+        return ""
+
+    def _process(self, members: Sequence[Series], arms: tuple[Counts, Counts]) -> tuple[float, float]:
+        """When one process was seen last, and what counts as a gap in its scrapes."""
+        roles = [(self.counters.roles_of(one), one) for one in members]
+        scrapes = Scrapes.of([one for names, one in roles if {"alive", "sentinel"} & set(names)])
+        alive = [one for names, one in roles if names == ("alive",)]
+        own: dict[str, list[Series]] = defaultdict(list)
+        for names, one in roles:
+            if "sentinel" in names:
+                own[one.labels.get(self.known.clusters.label, "")].append(one)
+        steps = _Steps.of(scrapes.times, self.pieces, self.spans, self.look)
+        restarts = {cluster: Scrapes.of(alive + sentinels).restarts for cluster, sentinels in own.items()}
+        lives = Scrapes.of(alive).restarts
+        for names, one in roles:
+            cluster = one.labels.get(self.known.clusters.label, "")
+            arm = next((place for place, mine in enumerate(self.arms) if cluster and mine.fullmatch(cluster)), None)
+            if arm is None or names == ("alive",):
+                continue
+            keys = [name for name in names if name in ("total", "errors")]
+            if "buckets" in names:
+                keys.append(f"le {one.labels.get('le', '')}")
+            if keys:
+                grown = steps.growth(one.samples, restarts.get(cluster, lives))
+                for key in keys:
+                    have = arms[arm].setdefault(key, [0.0] * len(self.pieces.times))
+                    arms[arm][key] = [before + more for before, more in zip(have, grown, strict=True)]
+        return scrapes.newest() or -math.inf, scrapes.gap
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The times between two scrapes of a process: ``pieces`` has the piece each belongs to, -1 for none.
+
+    What was counted between a scrape under one weight and the next under another belongs to neither.
+    """
+
+    times: tuple[float, ...]
+    pieces: tuple[int, ...]
+    count: int
+
+    @classmethod
+    def of(cls, times: tuple[float, ...], cut: Cuts, spans: Sequence[float], look: float) -> _Steps:
+        found = []
+        before = -math.inf
+        for at in times:
+            # A point shows a sample up to ``look`` before it.
+            span = bisect_right(spans, before - look)
+            found.append(cut.piece(at) if span and span == bisect_right(spans, at) else -1)
+            before = at
+        return cls(times, tuple(found), len(cut.times))
+
+    def growth(self, samples: Sequence[tuple[float, float]], restarts: Sequence[float]) -> list[float]:
+        """How much one counter grew in each piece.
+
+        A series that was not there at the scrape before was born, or made anew, since: it counts from 0. So it does
+        where its value dropped and where its process restarted.
+        """
+        grown = [0.0] * self.count
+        index, last, seen = 0, 0.0, -1
+        for at, value in samples:
+            while index < len(self.times) and self.times[index] < at:
+                index += 1
+            if index == len(self.times):
+                break
+            if not math.isfinite(value):
+                seen = index
+                continue
+            piece = self.pieces[index]
+            if piece >= 0:
+                whole = seen == index - 1 and value >= last
+                if whole and restarts and bisect_right(restarts, at) > bisect_right(restarts, self.times[seen]):
+                    whole = False
+                grown[piece] += value - last if whole else value
+            last, seen = value, index
+        return grown

@@ -1,0 +1,40 @@
+"""Is the mean outcome of one arm above a bound? Bets against it, chunk by chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+from modelrollout.evidence.statistics.eprocess import Evidence, mixed
+
+SMALLEST_BOUND = 1e-6
+"""A bound of 0 is tested as this: no number of good requests could make an e-value out of a division by 0."""
+
+FIRST_ALTERNATIVE = 1.25
+MOST_ALTERNATIVES = 16
+
+
+def above(counts: Sequence[tuple[float, float]], starts: Sequence[float], bound: float) -> Evidence:
+    """Evidence against: the mean outcome is at most ``bound`` at all times.
+
+    ``counts`` are (requests that are good, requests that are bad) by chunk, bad being outcome 1. For each alternative
+    q the likelihood ratio of q to the bound, (q/b)^bad ((1-q)/(1-b))^good, is a test martingale at b and shrinks
+    under any smaller mean; they are mixed in equal shares.
+    """
+    if bound >= 1:
+        return Evidence()
+    bets = _bets(max(bound, SMALLEST_BOUND))
+    return mixed([[good * kept + bad * lost for kept, lost in bets] for good, bad in counts], starts)
+
+
+@lru_cache(maxsize=256)
+def _bets(bound: float) -> tuple[tuple[float, float], ...]:
+    """The logarithms of the factors at a good and at a bad request for each alternative."""
+    odds = []
+    for step in range(MOST_ALTERNATIVES):
+        alternative = bound * (1 + (FIRST_ALTERNATIVE - 1) * 2**step)
+        # Far above the bound the bet is rather on nearly every request being bad.
+        alternative = min(alternative, bound + 0.97 * (1 - bound))
+        odds.append((math.log((1 - alternative) / (1 - bound)), math.log(alternative / bound)))
+    return tuple(dict.fromkeys(odds))

@@ -1,0 +1,69 @@
+"""Evidence of many bets and many starting points taken together, and how sure it makes: logarithms of e-values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+NOTHING = -math.inf
+"""The logarithm of no weight at all."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a test says: the logarithm of its e-value, and the part of the data that says it loudest.
+
+    ``start`` is the index of the first chunk of that part.
+    """
+
+    log_e: float = 0.0
+    start: int = 0
+
+    @property
+    def confidence(self) -> float:
+        """1 - 1/e, at least 0: a true null hypothesis is ever refuted so surely with at most the rest's probability."""
+        return -math.expm1(-self.log_e) if self.log_e > 0 else 0.0
+
+    def refutes(self, confidence: float) -> bool:
+        """Whether the null hypothesis is refuted at this confidence, above 0 and below 1."""
+        return self.log_e >= -math.log1p(-confidence)
+
+
+def log_sum(terms: Iterable[float]) -> float:
+    """The logarithm of the sum of exponentials; minus infinity for nothing."""
+    known = [term for term in terms if term != NOTHING]
+    if not known:
+        return NOTHING
+    greatest = max(known)
+    return greatest + math.log(math.fsum(math.exp(term - greatest) for term in known))
+
+
+def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidence:
+    """The evidence of equally weighted bets, each placed at every start: the e-value is the weighted mean of theirs.
+
+    ``growth`` has for each chunk of data, oldest first, the logarithm by which each bet multiplies its stake there;
+    ``starts`` for each chunk the logarithm of the weight of a bet that begins with it (weights sum to at most 1). A
+    mean of e-processes is one, and a late start is not diluted by a good past.
+    """
+    if not growth:
+        return Evidence()
+    bets = len(growth[0])
+    share = math.log(bets)
+    running = [0.0] * bets
+    terms: list[tuple[float, int]] = []
+    for index in range(len(growth) - 1, -1, -1):
+        running = [total + step for total, step in zip(running, growth[index], strict=True)]
+        if starts[index] != NOTHING:
+            greatest = max(running)
+            total = greatest + math.log(sum(math.exp(term - greatest) for term in running))
+            terms.append((starts[index] - share + total, index))
+    return Evidence(log_sum(term for term, _ in terms), max(terms)[1] if terms else 0)
+
+
+def averaged(parts: Sequence[Evidence]) -> Evidence:
+    """The mean of e-values about one null hypothesis is one too, however they depend on each other."""
+    if not parts:
+        return Evidence()
+    loudest = max(parts, key=lambda part: part.log_e)
+    return Evidence(log_sum(part.log_e for part in parts) - math.log(len(parts)), loudest.start)

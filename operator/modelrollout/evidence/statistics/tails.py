@@ -1,0 +1,114 @@
+"""Latency histograms: is the candidate slower than a factor times stable? Tails above bucket edges, compared.
+
+A histogram does not say where in a bucket its requests lie; a tail between two edges is taken to fall exponentially
+(a straight line in its logarithm), and a breach needs the quantiles themselves to differ as well.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelrollout.evidence.statistics.difference import Chunk, rise
+from modelrollout.evidence.statistics.eprocess import Evidence, averaged
+
+EDGES_ABOVE = 2
+"""How many edges beyond the bucket of stable's quantile are looked at besides its upper one."""
+
+WIDEST_TAIL = 5.0
+"""The lower edge of that bucket counts too, where no more than so many times 1 - quantile lies above it..."""
+
+GREATEST_TAIL = 0.75
+"""... and no more than this share."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Requests of both arms in one piece of a span: counts at or below each edge, all of them last."""
+
+    span: int
+    candidate: tuple[float, ...]
+    stable: tuple[float, ...]
+
+
+def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float]) -> float | None:
+    """The value below which ``share`` lies, tails falling exponentially within a bucket; None without requests.
+
+    ``edges`` are the finite ones, ``counts`` cumulative with the total last. Beyond the last edge it is that edge.
+    """
+    total = counts[-1]
+    if total <= 0 or not edges:
+        return None
+    rest = 1 - share
+    tails = [1 - count / total for count in counts[:-1]]
+    place = next((index for index, tail in enumerate(tails) if tail <= rest), None)
+    if place is None:
+        return edges[-1]
+    lower, above = (edges[place - 1], tails[place - 1]) if place else (0.0, 1.0)
+    below = max(tails[place], 0.5 / total)
+    if above <= rest or below >= above:
+        return edges[place]
+    part = math.log(above / rest) / math.log(above / min(below, rest))
+    return lower + (edges[place] - lower) * part
+
+
+def slower(
+    pieces: Sequence[Histogram], starts: Sequence[float], edges: Sequence[float], quantile: float, factor: float
+) -> Evidence:
+    """Evidence against: the candidate's latency is at most ``factor`` times stable's, in the tail of ``quantile``.
+
+    ``edges`` are the finite upper bounds of the buckets. For an edge b the null hypothesis is
+    P(candidate > b) <= T(b / factor), T being stable's tail between its edges. T is a weighted geometric mean of the
+    tails at both ends; a geometric mean is concave, so any tangent plane lies above it, and the tangent is a mean of
+    outcomes of stable's requests that ``rise`` can bet on. Both ends are at or below b, so T(b / factor) is never
+    under stable's own tail at b: arms that are alike never look different.
+    """
+    stable = [math.fsum(column) for column in zip(*(piece.stable for piece in pieces), strict=True)]
+    if not stable or stable[-1] <= 0:
+        return Evidence()
+    return averaged([_beyond(pieces, starts, edges, edge, stable, factor) for edge in _edges(stable, quantile)])
+
+
+def _edges(stable: Sequence[float], quantile: float) -> list[int]:
+    """The indexes of the edges that the quantile is compared at."""
+    last = len(stable) - 2
+    rest = 1 - quantile
+    tails = [1 - count / stable[-1] for count in stable[:-1]]
+    upper = next((index for index, tail in enumerate(tails) if tail <= rest), last)
+    lower = [upper - 1] if upper and tails[upper - 1] <= min(WIDEST_TAIL * rest, GREATEST_TAIL) else []
+    return lower + list(range(upper, min(upper + EDGES_ABOVE, last) + 1))
+
+
+def _beyond(
+    pieces: Sequence[Histogram],
+    starts: Sequence[float],
+    edges: Sequence[float],
+    edge: int,
+    stable: Sequence[float],
+    factor: float,
+) -> Evidence:
+    at = edges[edge] / factor
+    upper = min(bisect_right(edges, at), edge)
+    begin = edges[upper - 1] if upper else 0.0
+    part = min(max((at - begin) / (edges[upper] - begin), 0.0), 1.0)
+    total = stable[-1]
+    above = total - stable[upper - 1] if upper else total
+    ratio = max(above, 0.5) / max(total - stable[upper], 0.5)
+    inside = (1 - part) * ratio**-part
+    chunks = [
+        Chunk(
+            piece.span,
+            (piece.candidate[edge], piece.candidate[-1] - piece.candidate[edge]),
+            _parted(piece.stable, upper),
+        )
+        for piece in pieces
+    ]
+    return rise(chunks, starts, 0.0, stable=(0.0, inside, inside + part * ratio ** (1 - part)))
+
+
+def _parted(counts: Sequence[float], upper: int) -> tuple[float, float, float]:
+    """Requests below the bucket with this upper edge, in it, and above it."""
+    below = counts[upper - 1] if upper else 0.0
+    return below, counts[upper] - below, counts[-1] - counts[upper]
