@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.gates import GateKeeper
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
 from modelrollout.controller.queue import Queue
@@ -46,7 +47,9 @@ class Process:
         telemetry = Telemetry(monotonic=clock.monotonic)
         self.queue = Queue(self._reconcile, 2, telemetry)
         self.measurements = Measurements(self.queue.wake)
-        measurer = Measurer(self.measurements, self.cache, clock, settings, {"default": metrics}, triton, gateway)
+        providers = {"default": metrics}
+        gates = GateKeeper(self.measurements, self.cache, clock, settings, triton, client, providers)
+        measurer = Measurer(self.measurements, self.cache, clock, settings, providers, gates, gateway)
         self.reconciler = Reconciler(
             client, clock, self.cache, settings, self.measurements, measurer, telemetry, may_act
         )

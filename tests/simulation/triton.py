@@ -1,22 +1,44 @@
-"""Triton: warms after a while, or says why not."""
+"""Triton: warms after a while, or says why not; its contract, answers and speed are what the run says they are."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from modelrollout.ports import WarmReport, PodTarget
+from modelrollout.ports import (
+    Burst,
+    BurstReport,
+    ModelError,
+    PodTarget,
+    Signature,
+    Tensor,
+    TensorSpec,
+    TransientError,
+    WarmReport,
+)
 from modelrollout.render.names import LABEL_REVISION
 from tests.simulation.kubelet import Behaviours, Kubelet, is_ready, now
+
+SIGNATURE = Signature("1", (TensorSpec("x", "FP32", (-1, 2)),), (TensorSpec("score", "FP32", (-1, 1)),), 8)
 
 
 @dataclass
 class TritonModel:
-    """``ports.ModelServer``. ``passed_at`` is when a revision last passed, by its name."""
+    """``ports.ModelServer``. ``passed_at`` is when a revision was last warm, by its name.
+
+    By revision too: ``signatures`` of those that are not the usual one, ``scores`` that they answer with (0.5), the
+    ``bursts`` that they report, and those that are ``silent``: warm, and then nothing.
+    """
 
     kubelet: Kubelet
     behaviours: Behaviours
     passed_at: dict[str, float] = field(default_factory=dict)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    bursts: dict[str, BurstReport] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    asked: list[tuple[str, str]] = field(default_factory=list)
 
     async def warm(self, target: PodTarget) -> WarmReport:
         await asyncio.sleep(0.4)
@@ -32,3 +54,29 @@ class TritonModel:
             return WarmReport(target.pod, False, "the model answers with an error")
         self.passed_at[revision] = now()
         return WarmReport(target.pod, True, "settled at 3 ms")
+
+    async def signature(self, target: PodTarget) -> Signature:
+        revision = await self._answering("signature", target)
+        return self.signatures.get(revision, SIGNATURE)
+
+    async def infer(self, target: PodTarget, inputs: Sequence[Tensor], outputs: Sequence[str]) -> tuple[Tensor, ...]:
+        revision = await self._answering("infer", target)
+        if not self.behaviours[revision].warm:
+            raise ModelError("INTERNAL", "the model answers with an error")
+        score = self.scores.get(revision, 0.5)
+        return tuple(Tensor(name, "FP32", (1, 1), (score,)) for name in outputs)
+
+    async def burst(self, targets: Sequence[PodTarget], burst: Burst) -> BurstReport:
+        revision = await self._answering("burst", targets[0])
+        await asyncio.sleep(burst.seconds)
+        sent = max(1, round(burst.rate * burst.seconds))
+        return self.bursts.get(revision, BurstReport(sent, 0, 0.003, 0.004, 0.005))
+
+    async def _answering(self, what: str, target: PodTarget) -> str:
+        await asyncio.sleep(0.002)
+        pod = self.kubelet.store.get("Pod", target.pod)
+        revision = "" if pod is None else pod["metadata"]["labels"][LABEL_REVISION]
+        if pod is None or not is_ready(pod) or revision in self.silent:
+            raise TransientError(f"pod {target.pod} does not answer")
+        self.asked.append((what, revision))
+        return str(revision)

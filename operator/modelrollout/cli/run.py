@@ -29,6 +29,7 @@ from modelrollout.adapters.webhooks import HttpWebhooks
 from modelrollout.api.rolloutspec import PolicyKind
 from modelrollout.cli.logs import set_up_logging
 from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.gates import GateKeeper
 from modelrollout.controller.leadership import Leadership, LeaseTiming
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
@@ -168,8 +169,10 @@ class Parts:
 
     def _reconciler(self, settings: Settings) -> Reconciler:
         metrics: dict[str, Metrics] = dict(self.providers)
+        cluster = KubernetesCluster(self.server, self.clock, write_window=self.leadership.write_window)
+        servers = TritonModelServer()
         return Reconciler(
-            KubernetesCluster(self.server, self.clock, write_window=self.leadership.write_window),
+            cluster,
             self.clock,
             self.cache,
             settings,
@@ -180,7 +183,7 @@ class Parts:
                 self.clock,
                 settings,
                 metrics,
-                TritonModelServer(),
+                GateKeeper(self.measurements, self.cache, self.clock, settings, servers, cluster, metrics),
                 self.gateway,
                 self.telemetry.provider_failed,
             ),

@@ -1,4 +1,4 @@
-"""How each thing that a decision wants to know is found out: guards, the warm gate, the probe of the data plane."""
+"""How each thing that a decision wants to know is found out: guards, gates, the probe of the data plane."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.candidate import candidate_of
 from modelrollout.controller.evaluation import evaluate, requested, splits
+from modelrollout.controller.gates import GateKeeper
 from modelrollout.controller.measurements import Measurements
 from modelrollout.evidence.arms import step_at
 from modelrollout.evidence.context import Context
-from modelrollout.ports import Clock, Gateway, Metrics, ModelServer, PodTarget, ProbeTarget
-from modelrollout.render.names import GRPC_PORT, revision_of
-from modelrollout.render.pods import pod_ready
+from modelrollout.ports import Clock, Gateway, Metrics, ProbeTarget
 from modelrollout.rollout.drift import watch_guards
-from modelrollout.rollout.observed import Evaluation, Gate, GateState, Probe
+from modelrollout.rollout.observed import Evaluation, Probe
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest
 from modelrollout.settings import Gateway as GatewaySettings
 from modelrollout.settings import Settings
 
-GATE_RETRY = 2.0
 FIRST_PROBE_PAUSE = 0.02
 LONGEST_PROBE_PAUSE = 1.0
 
@@ -52,7 +51,7 @@ class Measurer:
         clock: Clock,
         settings: Settings,
         metrics: Mapping[str, Metrics],
-        servers: ModelServer,
+        gates: GateKeeper,
         gateway: Gateway,
         provider_failed: Callable[[str], None] = lambda name: None,
     ) -> None:
@@ -61,16 +60,17 @@ class Measurer:
         self._clock = clock
         self._settings = settings
         self._metrics = metrics
-        self._servers = servers
+        self._gates = gates
         self._gateway = gateway
         self._provider_failed = provider_failed
 
     def want(self, key: Key, wish: ModelDeployment, plan: Plan, definitions: tuple[SliDefinition, ...] = ()) -> None:
         """Have running exactly what ``plan`` asks for; ``definitions`` are SLIs of policies that guards use."""
         want = self._measurements.want
-        evaluation, gate, probe = self._question(key, wish, plan.evaluate, definitions), plan.gate, plan.probe
+        evaluation, probe = self._question(key, wish, plan.evaluate, definitions), plan.probe
+        gate = candidate_of(key, wish, plan, self._cache)
         want(key, "evaluation", evaluation, lambda: self._evaluate_for_ever(key, _given(evaluation)))
-        want(key, "gate", gate, lambda: self._pass_gate(key, wish, _given(gate)))
+        want(key, "gate", gate, lambda: self._gates.pass_gates(key, wish, _given(gate)))
         if gate is None:
             self._measurements.drop_gates(key)
         want(key, "probe", probe, lambda: self._probe_until_seen(key, wish, _given(probe)))
@@ -85,7 +85,8 @@ class Measurer:
         if request is None:
             return None
         rollout, gateway = wish.spec.rollout, self._gateway_settings(key, wish)
-        context = Context.of(wish, request, None if gateway is None else str(gateway.profile), definitions)
+        profile = None if gateway is None else str(gateway.profile)
+        context = Context.of(wish, request, profile, definitions, self._settings.enforce_namespace)
         guards = watch_guards(wish.spec.observation) if request.watch else rollout.guards
         return _Question(request, context, requested(guards, request), rollout.prometheus)
 
@@ -113,26 +114,6 @@ class Measurer:
             self._measurements.report(key, evaluation)
             spent = loop.time() - started
             await self._clock.sleep(max(request.interval.total_seconds() - spent, 0.05))
-
-    async def _pass_gate(self, key: Key, wish: ModelDeployment, revision: str) -> None:
-        """Warm every ready pod of ``revision``; again after a pause until all have passed."""
-        model = wish.spec.model.name or wish.metadata.name
-        while True:
-            targets = [
-                PodTarget(pod["metadata"]["name"], pod["status"]["podIP"], GRPC_PORT, model)
-                for pod in self._cache.every(key, "Pod")
-                if revision_of(pod) == revision and pod_ready(pod) and (pod.get("status") or {}).get("podIP")
-            ]
-            reports = await asyncio.gather(*(self._servers.warm(target) for target in targets))
-            failed = [report for report in reports if not report.passed]
-            if reports and not failed:
-                message = "; ".join(f"{report.pod}: {report.message}" for report in reports)
-                done = Gate(revision, GateState.PASSED, message, self._clock.now())
-                self._measurements.report(key, done)
-                return
-            message = f"{failed[0].pod}: {failed[0].message}" if failed else "no ready pod to ask"
-            self._measurements.report(key, Gate(revision, GateState.FAILED, message))
-            await self._clock.sleep(GATE_RETRY)
 
     async def _probe_until_seen(self, key: Key, wish: ModelDeployment, request: ProbeRequest) -> None:
         """Ask the gateway until it answers with every revision asked for.

@@ -30,7 +30,8 @@ def difference(stable: Signature, candidate: Signature) -> Difference:
     Inputs may only accept more than before and outputs may only be more: gone or renamed tensors, other types, ranks
     and fixed dimensions, new required inputs and an input dimension or batch that is narrower break a client.
     """
-    breaking, harmless = [], []
+    breaking: list[str] = []
+    harmless: list[str] = []
     for kind, old, new in (("input", stable.inputs, candidate.inputs), ("output", stable.outputs, candidate.outputs)):
         bad, good = _tensors(kind, {each.name: each for each in old}, {each.name: each for each in new})
         breaking += bad

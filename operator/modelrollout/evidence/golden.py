@@ -277,10 +277,11 @@ def _short(tensor: Tensor) -> Sequence[Scalar]:
 def _shown(value: object) -> str:
     if value is None:
         return "not there"
-    kinds = {dict: "an object", list: "a list"}
-    return kinds.get(type(value)) or _quoted(
-        str(value) if type(value) is not int or abs(value) < 10**30 else "a number"
-    )
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a number of very many digits"
+    return _quoted(str(value))
 
 
 def _quoted(text: str) -> str:

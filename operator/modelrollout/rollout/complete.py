@@ -26,6 +26,7 @@ from modelrollout.rollout import capacity
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, shares_in
 from modelrollout.rollout.drift import automatic, drift_message, drifting, is_used, subjects
+from modelrollout.rollout.gates import gate_warnings
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
 from modelrollout.rollout.record import arm_statuses, comparison_status, evidence
@@ -82,6 +83,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         events=(
             *state.events,
             *_announcements(old, status),
+            *gate_warnings(old, status),
             *_drift_events(situation, old, status),
             *_obstacles(situation, old, status),
         ),
@@ -197,7 +199,7 @@ def _commands(situation: Situation, state: Draft) -> tuple[CommandRecord, ...]:
     return old if state.command is None else (state.command, *old)[:HISTORY_LIMIT]
 
 
-_VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None}
+_VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None, "gates": ()}
 
 
 def _material(status: ModelDeploymentStatus, old: ModelDeploymentStatus) -> ModelDeploymentStatus:

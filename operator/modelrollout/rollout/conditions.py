@@ -6,6 +6,7 @@ from modelrollout.api.reasons import ConditionType
 from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used
+from modelrollout.rollout.gates import gate_conditions
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.judgement import current, of_attempt
 from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
@@ -54,6 +55,7 @@ def _judged(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) 
         _metrics_reachable(state),
         _guards_passing(state),
         _progressing(situation, state),
+        *gate_conditions(state.rollout),
         *_evidence_available(situation, state),
         *_weight_effective(situation, state),
         *_observed(situation),

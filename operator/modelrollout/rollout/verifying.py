@@ -9,6 +9,7 @@ from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout import capacity
 from modelrollout.rollout.attempts import in_words, prepare
 from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event
+from modelrollout.rollout.gates import of_candidate, passed_at, refusal, under_load, why_pending, with_gates
 from modelrollout.rollout.holding import urgent
 from modelrollout.rollout.judgement import Effect, Judgement, of_attempt
 from modelrollout.rollout.observed import GateState
@@ -23,8 +24,8 @@ QUERY_INVALID = AttemptReason.GUARD_QUERY_INVALID
 
 def verify(situation: Situation) -> Draft:
     """Gates first, then one trial of the guards, then the candidate's place in the route."""
-    attempt = situation.attempt
-    gate = situation.observed.gates.get(attempt.revision)
+    situation = with_gates(situation)
+    attempt, gate = situation.attempt, of_candidate(situation)
     state = replace(
         draft(situation, Phase.VERIFYING, f"checking {attempt.revision} before it gets traffic"),
         fleets=capacity.first_fleets(situation),
@@ -35,6 +36,11 @@ def verify(situation: Situation) -> Draft:
     if situation.subject.ready == 0 and met:
         # Users met it already, in the moment before its step began: that counts like any loss of its pods.
         return urgent(situation, Judgement(Effect.HOLD)) or prepare(situation)
+    refused = refusal(gate)
+    if refused and situation.observed.route.weight_of(attempt.revision) <= ARMED:
+        return _refuse(situation, *refused)
+    if situation.subject.ready == 0 and under_load(gate):
+        return state
     if situation.subject.ready == 0 or not situation.subject.addressed:
         return prepare(situation)
     if situation.observed.route.weight_of(attempt.revision) > ARMED:
@@ -64,14 +70,12 @@ def verify(situation: Situation) -> Draft:
 
 
 def _gates_pending(situation: Situation, state: Draft) -> Draft:
-    gate = situation.observed.gates.get(situation.attempt.revision)
-    started = situation.attempt.step_started_at or situation.now
-    deadline = started + situation.spec.progress_deadline
-    if gate is None or gate.state is GateState.RUNNING:
-        why = "the warm gate has not finished"
-    else:
-        why = f"the warm gate fails: {gate.message}"
+    gate = of_candidate(situation)
+    why, fails = why_pending(gate)
+    if fails:
         state = replace(state, message=f"{situation.attempt.revision} gets no traffic yet, {why}")
+    started = max((situation.attempt.step_started_at or situation.now, *passed_at(gate)))
+    deadline = started + situation.spec.progress_deadline
     if situation.now < deadline:
         return replace(state, wakes=(deadline,))
     waited = in_words(situation.spec.progress_deadline)
@@ -79,6 +83,14 @@ def _gates_pending(situation: Situation, state: Draft) -> Draft:
     if situation.stable is None:
         return replace(state, message=f"{message}; nothing else can serve, still trying", stuck=message)
     return roll_back(situation, AttemptReason.GATES_FAILED, message)
+
+
+def _refuse(situation: Situation, reason: AttemptReason, why: str) -> Draft:
+    """A gate failed for good: the attempt is over, and nobody met it."""
+    if situation.stable is not None:
+        return roll_back(situation, reason, why)
+    told = event(EventReason.ROLLED_BACK, f"{situation.attempt.revision} is refused: {why}", warning=True)
+    return replace(end(situation, Outcome.ROLLED_BACK, reason, why), events=(told,))
 
 
 def _first_traffic(situation: Situation, state: Draft, slow: bool) -> Draft:

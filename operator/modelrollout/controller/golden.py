@@ -1,0 +1,134 @@
+"""The golden set gate: the set is read from a ConfigMap or the model's own config, and replayed on one pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from modelrollout.api.gates import GoldenSet
+from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.candidate import Candidate, pods_of
+from modelrollout.evidence.answers import compare
+from modelrollout.evidence.golden import GoldenError, GoldenRequest, misfit, read_golden
+from modelrollout.ports import (
+    Cluster,
+    DeniedError,
+    ModelError,
+    ModelServer,
+    ObjectReference,
+    PodTarget,
+    PortError,
+    Signature,
+    Tensor,
+)
+from modelrollout.rollout.observed import Check, GateName, GateState
+
+Found = TypeVar("Found")
+
+LARGE = 64 * 1024
+"""Characters from which on a set is read, and answers are compared, beside the event loop."""
+NAMED = 3
+"""How many wrong answers are told one by one."""
+
+
+class GoldenGate:
+    """Replays golden sets."""
+
+    def __init__(self, cache: Cache, servers: ModelServer, cluster: Cluster) -> None:
+        self._cache = cache
+        self._servers = servers
+        self._cluster = cluster
+
+    async def check(self, key: Key, candidate: Candidate, sent: list[tuple[Tensor, ...]]) -> Check:
+        """Replay the set on one ready pod (all are made of the same); the caller bounds the time.
+
+        What cannot be read, does not fit the model or is answered otherwise is final; a ConfigMap that is not there
+        yet and a pod that does not answer are tried again. What was replayed goes to ``sent``, for the load gate.
+        """
+        wanted, targets = candidate.gates.golden_set, pods_of(key, candidate.model, self._cache)
+        if wanted is None:
+            return _check(GateState.SKIPPED, "there is no golden set")
+        if not targets:
+            return _check(GateState.FAILED, "no ready pod to ask")
+        try:
+            signature = await self._servers.signature(targets[0])
+            requests = await self._requests(key, wanted, signature)
+            problem = misfit(requests, signature, wanted.tolerances)
+            if problem:
+                raise GoldenError(problem)
+            sent[:] = [request.inputs for request in requests]
+            return await self._replayed(targets[0], requests, wanted, returning=candidate.returning)
+        except GoldenError as error:
+            return _refused(f"the golden set cannot be used: {error}", candidate.returning)
+        except PortError as error:
+            return _check(GateState.FAILED, str(error))
+
+    async def _requests(self, key: Key, wanted: GoldenSet, signature: Signature) -> tuple[GoldenRequest, ...]:
+        text = await self._text(key, wanted, signature)
+        return await _beside(len(text), lambda: read_golden(text))
+
+    async def _text(self, key: Key, wanted: GoldenSet, signature: Signature) -> str:
+        if wanted.config_map is None:
+            found = signature.parameters.get(wanted.parameter or "")
+            if not found:
+                raise GoldenError(f"config.pbtxt of the model has no parameter {wanted.parameter} with a string_value")
+            return found
+        name, entry = wanted.config_map.name, wanted.config_map.key
+        try:
+            config_map = await self._cluster.read(ObjectReference("ConfigMap", key.namespace, name))
+        except DeniedError as error:
+            raise PortError(f"the golden set cannot be fetched: {error}") from error
+        if config_map is None:
+            raise PortError(f"ConfigMap {name} of the golden set is not there: apply it, or correct configMap.name")
+        text = (config_map.get("data") or {}).get(entry)
+        if not isinstance(text, str):
+            raise PortError(f"ConfigMap {name} has no key {entry} with text: add it, or correct configMap.key")
+        return text
+
+    async def _replayed(
+        self, target: PodTarget, requests: Sequence[GoldenRequest], wanted: GoldenSet, *, returning: bool
+    ) -> Check:
+        tolerances = {each.output: each for each in wanted.tolerances}
+        wrong: list[str] = []
+        worst = 0.0
+        for request in requests:
+            names = [tensor.name for tensor in request.outputs]
+            try:
+                answered = await self._servers.infer(target, request.inputs, names)
+            except ModelError as error:
+                wrong.append(f"{request.name}: {error}")
+                continue
+            size = sum(len(tensor.data) for tensor in answered)
+            found = await _beside(size, lambda r=request, a=answered: compare(r.outputs, a, tolerances))  # type: ignore[misc]
+            worst = max(worst, found.worst)
+            if found.sentences:
+                wrong.append(f"{request.name}, {'; '.join(found.sentences)}")
+        told = _told(len(requests), wrong, worst)
+        if len(wrong) > wanted.max_failures:
+            allowed = f" (at most {wanted.max_failures} may be)" if wanted.max_failures else ""
+            return _refused(f"{len(wrong)} of {len(requests)} golden requests{allowed} {told}", returning)
+        return _check(GateState.PASSED, f"{len(requests)} golden requests {told}, on pod {target.pod}")
+
+
+def _told(count: int, wrong: Sequence[str], worst: float) -> str:
+    if not wrong:
+        return f"answered as expected, the greatest difference is {worst:.3g}"
+    more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+    words = "answered otherwise than expected" if len(wrong) == count else "answered, some otherwise than expected"
+    return f"{words}: {'; '.join(wrong[:NAMED])}{more}"
+
+
+def _refused(message: str, returning: bool) -> Check:
+    if returning:
+        return _check(GateState.WARNED, f"{message}; told only, since it served before")
+    return Check(GateName.GOLDEN_SET, GateState.FAILED, message, final=True)
+
+
+def _check(state: GateState, message: str) -> Check:
+    return Check(GateName.GOLDEN_SET, state, message)
+
+
+async def _beside(size: int, act: Callable[[], Found]) -> Found:
+    """``act``, in a thread where it would keep all other ModelDeployments waiting."""
+    return await asyncio.to_thread(act) if size > LARGE else act()

@@ -1,0 +1,112 @@
+"""What the gates said of a candidate, as status and conditions, and when a failure of one ends the attempt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import lru_cache
+
+from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
+from modelrollout.api.status import GateStatus, ModelDeploymentStatus, RolloutStatus
+from modelrollout.rollout.observed import Check, Gate, GateName, GateState
+from modelrollout.rollout.plan import EventPlan
+from modelrollout.rollout.situation import Situation
+
+_CONDITIONS = {
+    GateName.WARM: ConditionType.WARM,
+    GateName.CONTRACT: ConditionType.CONTRACT_KEPT,
+    GateName.GOLDEN_SET: ConditionType.GOLDEN_SET_PASSED,
+    GateName.LOAD: ConditionType.LOAD_TEST_PASSED,
+}
+_REASONS = {
+    GateName.CONTRACT: AttemptReason.CONTRACT_BROKEN,
+    GateName.GOLDEN_SET: AttemptReason.GOLDEN_SET_FAILED,
+    GateName.LOAD: AttemptReason.LOAD_TEST_FAILED,
+}
+IN_WORDS = {
+    GateName.WARM: "warm gate",
+    GateName.CONTRACT: "contract gate",
+    GateName.GOLDEN_SET: "golden set gate",
+    GateName.LOAD: "load gate",
+}
+_DONE = (GateState.PASSED, GateState.WARNED, GateState.SKIPPED)
+
+
+def of_candidate(situation: Situation) -> Gate | None:
+    """What the gates say of the revision on trial."""
+    return situation.observed.gates.get(situation.attempt.revision)
+
+
+def with_gates(situation: Situation) -> Situation:
+    """The attempt with what its gates said so far; where nothing was said now, what was told stays."""
+    gate, attempt = of_candidate(situation), situation.attempt
+    told = () if gate is None else _statuses(gate.checks)
+    if not told or situation.status.rollout is None:
+        return situation
+    # A new operator passes them again one by one: what was told of the others stays meanwhile.
+    names = {each.name for each in told}
+    told = (*told, *(each for each in attempt.gates if each.name not in names))
+    if told == attempt.gates:
+        return situation
+    rollout = attempt.model_copy(update={"gates": told})
+    return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
+
+
+@lru_cache(maxsize=64)
+def _statuses(checks: tuple[Check, ...]) -> tuple[GateStatus, ...]:
+    return tuple(
+        GateStatus(name=check.name, state=check.state, message=check.message, at=check.at)
+        for check in checks
+        if check.state is not GateState.RUNNING
+    )
+
+
+def gate_conditions(attempt: RolloutStatus | None) -> tuple[tuple[ConditionType, bool, str, str], ...]:
+    """One condition (type, state, reason, message) for each gate that applied to the last attempt and was decided."""
+    known = {str(name): kind for name, kind in _CONDITIONS.items()}
+    return tuple(
+        (known[gate.name], gate.state == GateState.PASSED, gate.state, gate.message)
+        for gate in (attempt.gates if attempt is not None else ())
+        if gate.name in known and gate.state in (GateState.PASSED, GateState.FAILED, GateState.WARNED)
+    )
+
+
+def gate_warnings(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
+    """One event for each gate that the new status is the first to tell a warning of."""
+    if new is old or new.rollout is None:
+        return ()
+    same = old.rollout is not None and old.rollout.attempt == new.rollout.attempt
+    told = {gate.name for gate in old.rollout.gates if gate.state == GateState.WARNED} if same and old.rollout else ()
+    return tuple(
+        EventPlan(EventReason.GATE_WARNED, f"gate {gate.name}: {gate.message}", warning=True)
+        for gate in new.rollout.gates
+        if gate.state == GateState.WARNED and gate.name not in told
+    )
+
+
+def refusal(gate: Gate | None) -> tuple[AttemptReason, str] | None:
+    """Why the candidate gets no traffic whatever is tried: reason and sentence; None while it may pass yet."""
+    for check in () if gate is None else gate.checks:
+        if check.final and check.state is GateState.FAILED:
+            return _REASONS.get(check.name, AttemptReason.GATES_FAILED), check.message
+    return None
+
+
+def under_load(gate: Gate | None) -> bool:
+    """Whether the burst is going on: pods that die of it are its result."""
+    last = gate.checks[-1] if gate is not None and gate.checks else None
+    return last is not None and last.name is GateName.LOAD and last.state is GateState.RUNNING
+
+
+def why_pending(gate: Gate | None) -> tuple[str, bool]:
+    """What the gates wait for, and whether one of them fails meanwhile."""
+    last = gate.checks[-1] if gate is not None and gate.checks else None
+    name = IN_WORDS[last.name if last is not None else GateName.WARM]
+    if gate is None or gate.state is GateState.RUNNING:
+        return f"the {name} has not finished", False
+    return f"the {name} fails: {gate.message}", True
+
+
+def passed_at(gate: Gate | None) -> tuple[datetime, ...]:
+    """When gates were passed: each is progress."""
+    return tuple(check.at for check in (gate.checks if gate is not None else ()) if check.at and check.state in _DONE)
