@@ -14,11 +14,12 @@ from modelrollout.api.status import HISTORY_LIMIT, status_to_dict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
 from modelrollout.render.names import is_ours, owner_uid
+from modelrollout.render.names import observer as observer_name
 from modelrollout.render.names import preview as preview_name
 from modelrollout.render.readback import differs, observe_traffic
 from modelrollout.render.revision import Revision, materials, model_revision
 from modelrollout.render.route import ROUTE_KINDS, preview_routes, routes, without_observer
-from modelrollout.render.service import disruption_budget, service
+from modelrollout.render.service import disruption_budget, observer_service, service
 from modelrollout.render.traffic_service import SERVICE, traffic_service
 from modelrollout.render.upgrade import as_made
 from modelrollout.render.workload import deployment as render_deployment
@@ -38,16 +39,20 @@ def status_body(live: Manifest, status: StatusModel) -> Manifest:
 class Applier:
     """Writes what a Plan asks for. Every method raises the PortErrors of the cluster.
 
-    ``observed`` says whether a namespace has an observer.
+    ``observer`` gives the Service of a namespace's observer, None where it has none.
     """
 
     def __init__(
-        self, cluster: Cluster, cache: Cache, settings: Settings, observed: Callable[[str], bool] = lambda _: False
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        settings: Settings,
+        observer: Callable[[str], Manifest | None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._cache = cache
         self._settings = settings
-        self._observed = observed
+        self._observer = observer
 
     async def apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
         """All objects of ``plan``, in the order that is safe when it is cut off anywhere.
@@ -68,12 +73,12 @@ class Applier:
             await self._delete(key, wish, "ModelRevision", name)
 
     async def unobserve(self, key: Key, uid: str) -> None:
-        """Take the copies for an observer that is not there out of the routes of the owner ``uid``, whatever else is.
+        """Take copies for the observer out of the routes of the owner ``uid`` where their Service is gone.
 
-        Envoy Gateway answers all users with 500 meanwhile, so it waits for no decision: none may come (a spec that
-        cannot be read), or it may leave the routes alone.
+        Somebody deleted it by hand. Envoy Gateway answers all users with 500 meanwhile, so it waits for no decision:
+        none may come (a spec that cannot be read), or it may leave the routes alone.
         """
-        if self._observed(key.namespace):
+        if self._cache.get(key, SERVICE, observer_name(key.name)) is not None:
             return
         for kind in ROUTE_KINDS:
             live = self._cache.get(key, kind, key.name)
@@ -81,7 +86,7 @@ class Applier:
                 continue
             body = without_observer(live)
             if body is not None:
-                _LOGGER.warning("%s/%s: the observer is gone, its copies end", *_names(key))
+                _LOGGER.warning("%s/%s: the Service of the copies is gone, they end", *_names(key))
                 self._cache.put(key, await self._change(body, live["metadata"]["uid"]))
 
     async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
@@ -145,8 +150,7 @@ class Applier:
         if plan.mirror is not None and not self._addressed(key, wish, plan.mirror.revision):
             # Envoy Gateway answers all users with 500 while the Service that gets their copies does not exist.
             plan = replace(plan, mirror=None)
-        if plan.observe and not self._observed(key.namespace):
-            plan = replace(plan, observe=0)
+        plan = await self._leading_to_observer(key, wish, plan)
         by_gateway = wish.spec.traffic.gateway is not None
         bodies = (*routes(wish, plan), *preview_routes(wish, plan)) if by_gateway else (traffic_service(wish, plan),)
         for body in bodies:
@@ -158,6 +162,25 @@ class Applier:
                     await self._delete(key, wish, kind, name)
         if by_gateway:
             await self._drop_service(key, wish, plan)
+        if not plan.observe:
+            await self._drop_observer(key, wish)
+
+    async def _leading_to_observer(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> RoutePlan:
+        """``plan`` with its copies where there is an observer; their Service comes before the route that names it."""
+        observer = self._observer(key.namespace) if plan.observe else None
+        if observer is None:
+            return replace(plan, observe=0)
+        await self._have(key, observer_service(wish, observer))
+        return plan
+
+    async def _drop_observer(self, key: Key, wish: ModelDeployment) -> None:
+        """The Service of the copies, once routes without any are in force."""
+        live = self._cache.get(key, SERVICE, observer_name(key.name))
+        if live is None or not is_ours(live, wish.metadata.uid):
+            return
+        route = observe_traffic(wish, lambda kind, name: self._cache.get(key, kind, name))
+        if not route.observe and (route.accepted or not route.token):
+            await self._delete(key, wish, SERVICE, observer_name(key.name))
 
     def _addressed(self, key: Key, wish: ModelDeployment, revision: str) -> bool:
         """Whether the Service of ``revision`` is there and ours."""

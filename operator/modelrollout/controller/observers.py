@@ -1,6 +1,6 @@
-"""Which namespaces have an observer: a copy for a Service that does not exist would fail all users.
+"""Which namespaces have an observer, and which pods it has, kept from what the cache is given.
 
-Kept from what the cache is given. Those who ask for observation are woken when it comes or goes: nobody polls.
+Those who ask for observation are woken when it comes, changes or goes: nobody polls.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Observers:
 
     def __init__(self, wake: Callable[[Key], None] = lambda key: None) -> None:
         self._wake = wake
-        self._there: set[str] = set()
+        self._there: dict[str, Manifest] = {}
         self._asking: defaultdict[str, set[Key]] = defaultdict(set)
 
-    def there(self, namespace: str) -> bool:
-        """Whether the Service of an observer is there, with the ports that copies go to, and is not being deleted."""
-        return namespace in self._there
+    def there(self, namespace: str) -> Manifest | None:
+        """The Service of the observer (its ``spec``), unless it is being deleted, selects no pods or lacks a port."""
+        return self._there.get(namespace)
 
     def kept(self, key: Key, manifest: Manifest) -> None:
         """Follow an object that is new or changed."""
@@ -35,14 +35,16 @@ class Observers:
             self._ask(key, bool(get(manifest, "spec", "observation")))
         elif kind == "Service" and key == namespace_key(key.namespace) and manifest["metadata"]["name"] == OBSERVER:
             ports = {port.get("port") for port in get(manifest, "spec", "ports") or ()}
-            self._turn(key.namespace, ports >= _PORTS and not get(manifest, "metadata", "deletionTimestamp"))
+            usable = ports >= _PORTS and bool(get(manifest, "spec", "selector"))
+            going = bool(get(manifest, "metadata", "deletionTimestamp"))
+            self._turn(key.namespace, {"spec": manifest["spec"]} if usable and not going else None)
 
     def lost(self, key: Key, kind: str, name: str) -> None:
         """Follow an object that is gone."""
         if kind == "ModelDeployment":
             self._ask(key, False)
         elif kind == "Service" and key == namespace_key(key.namespace) and name == OBSERVER:
-            self._turn(key.namespace, False)
+            self._turn(key.namespace, None)
 
     def _ask(self, key: Key, asks: bool) -> None:
         if asks:
@@ -54,12 +56,12 @@ class Observers:
             if not asking:
                 del self._asking[key.namespace]
 
-    def _turn(self, namespace: str, there: bool) -> None:
-        if there is (namespace in self._there):
+    def _turn(self, namespace: str, found: Manifest | None) -> None:
+        if found == self._there.get(namespace):
             return
-        if there:
-            self._there.add(namespace)
+        if found is None:
+            del self._there[namespace]
         else:
-            self._there.discard(namespace)
+            self._there[namespace] = found
         for key in sorted(self._asking.get(namespace, ())):
             self._wake(key)

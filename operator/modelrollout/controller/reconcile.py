@@ -157,7 +157,7 @@ class Reconciler:
         wish = resolution.wish
         obstacles = self._obstacles.get(key, Obstacles())
         now, record = self._clock.now(), self._measurements.of(key)
-        observer = self._observers.there(key.namespace)
+        observer = self._observers.there(key.namespace) is not None
         observed = gather(
             key, resolution, self._cache, self._claims, record, obstacles, self._settings, now, observer=observer
         )

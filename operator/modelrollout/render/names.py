@@ -24,7 +24,7 @@ SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 
 OBSERVER = "modelrollout-observer"
-"""Name of the Service that gets copies of requests, in each namespace that has an observer."""
+"""Name of the Service of a namespace's observer, where it has one."""
 _OBSERVER_LABELS = {
     LABEL_MANAGED_BY: MANAGED_BY,
     LABEL_NAME: OBSERVER,
@@ -56,6 +56,20 @@ def preview(deployment: str) -> str:
     its statistics there.
     """
     return f"{deployment}--preview"
+
+
+def observer(deployment: str) -> str:
+    """Name of the Service by which copies of requests reach the observer.
+
+    Of the operator's own, because Envoy Gateway answers all users with 500 while a Service that gets copies does not
+    exist: the platform's may go at any time.
+    """
+    return f"{deployment}--observer"
+
+
+def leads_to_observer(service: str) -> bool:
+    """Whether a Service of this name is one that copies for the observer go to; no revision's name ends like that."""
+    return service.endswith("--observer")
 
 
 def owner_reference(kind: str, name: str, uid: str) -> dict[str, Any]:

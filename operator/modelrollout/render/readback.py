@@ -110,13 +110,13 @@ def mirror_of(route: Live) -> tuple[str, int] | None:
 
     The observer's copies do not count: they are nobody's trial.
     """
-    found = [mirror for mirror in _mirrors(route) if mirror[0] != names.OBSERVER]
+    found = [mirror for mirror in _mirrors(route) if not names.leads_to_observer(mirror[0])]
     return max(found, key=lambda mirror: mirror[1], default=None)
 
 
 def observed_share(route: Live) -> int:
     """Parts per million of the weighted rule's requests that are copied to the observer."""
-    return max((share for name, share in _mirrors(route) if name == names.OBSERVER), default=0)
+    return max((share for name, share in _mirrors(route) if names.leads_to_observer(name)), default=0)
 
 
 def _mirrors(route: Live) -> list[tuple[str, int]]:

@@ -54,7 +54,8 @@ def without_observer(route: Manifest) -> Manifest | None:
 
 
 def _is_observers(entry: Body) -> bool:
-    return ((entry.get("requestMirror") or {}).get("backendRef") or {}).get("name") == names.OBSERVER
+    backend = (entry.get("requestMirror") or {}).get("backendRef") or {}
+    return names.leads_to_observer(str(backend.get("name") or ""))
 
 
 def route_kinds(deployment: ModelDeployment) -> tuple[str, ...]:
@@ -128,7 +129,7 @@ def _rules(kind: str, deployment: ModelDeployment, plan: RoutePlan) -> list[Body
     copies = [] if plan.mirror is None else [plan.mirror]
     if plan.observe:
         # The last one: statistics are told apart by the place, and the shadow's place is the first.
-        copies.append(Mirror(names.OBSERVER, plan.observe))
+        copies.append(Mirror(names.observer(deployment.metadata.name), plan.observe))
     filters = [_mirror(mirror, port) for mirror in copies]
     rules = [_rule(kind, (EVERY_REQUEST,), weighted, filters)]
     for revision in _occupants(plan.slots):

@@ -1,7 +1,8 @@
-"""The Service and the PodDisruptionBudget of one revision."""
+"""The Service and the PodDisruptionBudget of one revision, and the Service by which copies reach the observer."""
 
 from __future__ import annotations
 
+from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.ports import Manifest
 from modelrollout.render import names
 from modelrollout.render.revision import Revision
@@ -26,6 +27,24 @@ def ports() -> list[dict[str, object]]:
         _port("grpc", names.GRPC_PORT, "kubernetes.io/h2c"),
         _port("metrics", names.METRICS_PORT, "http"),
     ]
+
+
+def observer_service(deployment: ModelDeployment, observer: Manifest) -> Manifest:
+    """The Service that the routes name for copies: it finds the pods that ``observer``, the platform's Service, finds.
+
+    It lives as long as the routes copy anything, whatever becomes of the platform's.
+    """
+    metadata, name = deployment.metadata, deployment.metadata.name
+    owner = names.owner_reference("ModelDeployment", name, metadata.uid)
+    body = names.child("v1", "Service", names.observer(name), metadata.namespace, names.labels(name), owner)
+    kept = ("name", "port", "targetPort", "protocol", "appProtocol")
+    found = [{key: port[key] for key in kept if key in port} for port in observer["spec"]["ports"]]
+    body["spec"] = {
+        "type": "ClusterIP",
+        "selector": dict(observer["spec"]["selector"]),
+        "ports": [port for port in found if port.get("port") in (names.HTTP_PORT, names.GRPC_PORT)],
+    }
+    return body
 
 
 def disruption_budget(revision: Revision) -> Manifest:
