@@ -95,12 +95,37 @@ class PrometheusModel:
 
     async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
         await self._weather()
+        if query.startswith("last_over_time("):
+            return self._counters_at_points(query, start, end, step)
         if self.mode in ("empty", "stale"):
             return Answer("matrix", ())
         found = re.search(r'revision="([^"]+)"', query)
         value = self.behaviours[found[1]].drift if found else 0.0
         value = {"nan": math.nan, "garbage": math.inf}.get(self.mode, value)
         return Answer("matrix", (Series({}, ((end.timestamp(), value),)),))
+
+    def _counters_at_points(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+        """At each point the newest sample of the range, if there is one."""
+        known = _read(query.removeprefix("last_over_time(").removesuffix(")"))
+        if known is None:
+            raise InvalidQueryError(f"this Prometheus does not know {query!r}")
+        if self.mode == "empty":
+            return Answer("matrix", ())
+        matchers, look = known
+        begin, last = (start - START).total_seconds(), (end - START).total_seconds()
+        latest = min(last, now(), self._stale_since if self.mode == "stale" else math.inf)
+        points = [(start + count * step).timestamp() for count in range((end - start) // step + 1)]
+        found = []
+        for series in self._select(matchers, begin - look, latest):
+            times = [when for when, _ in series.samples]
+            told = []
+            for point in points:
+                index = bisect_right(times, point) - 1
+                if index >= 0 and point - times[index] < look:
+                    told.append((point, series.samples[index][1]))
+            if told:
+                found.append(Series(series.labels, tuple(told)))
+        return Answer("matrix", tuple(found))
 
     async def _weather(self) -> None:
         self.asked += 1

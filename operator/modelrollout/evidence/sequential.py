@@ -97,7 +97,16 @@ def _relative_ratio(guard: Guard, counted: Counted) -> Finding:
     value = math.fsum(bad for _, bad in mine[first:]) / samples
     baseline = _standard(chunks[first:])
     what = f"{guard.sli} is {value:.4g} against stable's {baseline:.4g} ({samples:.0f} and {stable:.0f} requests)"
-    return _decided(guard, evidence, value > baseline + least_effect(guard), what, value, samples, baseline)
+    return _decided(
+        guard,
+        evidence,
+        value > baseline + least_effect(guard),
+        what,
+        value,
+        samples,
+        baseline,
+        more=counted.compared[-1],
+    )
 
 
 def _standard(chunks: Sequence[Chunk]) -> float:
@@ -160,7 +169,9 @@ def _relative_latency(guard: Guard, entry: Indicator, counted: Counted) -> Findi
     if not enough(guard, samples) or stable <= 0 or value is None or baseline is None:
         return _too_few(guard, samples, stable)
     what = f"{guard.sli} is {value:.4g} s against stable's {baseline:.4g} s ({samples:.0f} and {stable:.0f} requests)"
-    return _decided(guard, evidence, value > factor * baseline, what, value, samples, baseline)
+    return _decided(
+        guard, evidence, value > factor * baseline, what, value, samples, baseline, more=counted.compared[-1]
+    )
 
 
 def _cumulative(counted: Counted, arm: int, bounds: Sequence[str]) -> list[tuple[float, ...]]:
@@ -272,14 +283,15 @@ def _decided(
     samples: float,
     baseline: float | None = None,
     both: bool = False,
+    more: bool = True,
 ) -> Finding:
-    """Breach: the test is sure and the estimate says so too. What leans that way is no pass."""
+    """Breach: the test is sure and the estimate says so too. What leans that way is no pass, while more can come."""
     sure = evidence.confidence
     message = f"{what}, must be {threshold(guard)}"
     if evidence.refutes(_confidence(guard)) and worse:
         message = f"{message}; sure to {_percent(sure)}" + ("; stable is as bad" if both else "")
         return Finding(Verdict.BREACH, message, value, samples, sure, baseline, both)
-    if worse and sure >= LEANING:
+    if worse and sure >= LEANING and more:
         message = f"{message}; not sure yet: {_percent(sure)} of {_percent(_confidence(guard))}"
         return Finding(Verdict.NO_DATA, message, value, samples, sure, baseline)
     return Finding(Verdict.PASS, message, value, samples, sure, baseline)
