@@ -132,6 +132,39 @@ class ApiServer:
             self._observe(call.verb, call.kind, "timeout")
             raise TransientError(f"{call.what}: no answer within {seconds:g} s") from error
 
+    @asynccontextmanager
+    async def stream(self, call: Call, path: str, query: Mapping[str, str], seconds: float) -> AsyncIterator[Any]:
+        """GET an answer that is read as it comes, within ``seconds`` in total; the HTTP code is the caller's to read.
+
+        A refused login is made anew for the next call. Raises TransientError.
+        """
+        number = -1
+        try:
+            async with self._session_in_use() as session:
+                number = session.number
+                method, url, headers, _, _ = await session.client.param_serialize(
+                    "GET",
+                    path,
+                    query_params=list(query.items()),
+                    header_params={"Accept": JSON},
+                    auth_settings=["BearerToken"],
+                )
+                limit = aiohttp.ClientTimeout(total=seconds, connect=self._timeout)
+                response = await session.client.call_api(method, url, headers, None, _request_timeout=limit)
+                self._observe(call.verb, call.kind, str(response.status))
+                # Triage of a broken stream is left to whoever reads it; here is only what keeps it from beginning.
+                raw = getattr(response, "response", response)
+                try:
+                    yield raw
+                finally:
+                    raw.close()
+                refused = response.status == 401
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            self._observe(call.verb, call.kind, "error")
+            raise TransientError(f"{call.what}: {one_line(str(error)) or type(error).__name__}") from error
+        if refused:
+            await self._log_in(unless_newer_than=number)
+
     async def close(self) -> None:
         """Close all connections; the object may be used again afterwards and will log in anew."""
         session, self._session = self._session, None

@@ -1,0 +1,197 @@
+"""`modelrollout profile`: make a reference profile of data, look at one, check it against a running model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from modelrollout.cli.exits import Exit
+from modelrollout.cli.failing import Complaint, plainly
+
+if TYPE_CHECKING:
+    from modelrollout.profile.contract import Contract
+    from modelrollout.profile.model import Profile
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+LARGEST_CONFIG_MAP = 1_000_000
+
+
+@click.group()
+def profile() -> None:
+    """Reference profiles: the shares of a model's training data in bins, which drift is measured against."""
+
+
+@profile.command()
+@click.argument("data", type=_FILE)
+@click.option("--model", required=True, help="Name of the model, as clients call it.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="TENSOR[=COLUMN,...]",
+    help="Columns of an input, in order; TENSOR alone takes the rest. Default: an input a column.",
+)
+@click.option(
+    "--output",
+    "answers",
+    multiple=True,
+    metavar="TENSOR=COLUMN,...",
+    help="Columns of DATA (or arrays of --outputs) that are the model's answers.",
+)
+@click.option("--outputs", "predictions", type=_FILE, help="The model's answers: a file with an array or column each.")
+@click.option("--categorical", default="", metavar="COLUMN,...", help="Columns of numbers that are categories.")
+@click.option("--drop", default="", metavar="COLUMN,...", help="Columns to leave out.")
+@click.option("--bins", default=10, show_default=True, type=click.IntRange(2, 64), help="Bins of a number.")
+@click.option("-o", "--out", type=_FILE, help="Where to write the profile; default is standard output.")
+@click.option("--configmap", metavar="NAME", help="Write a ConfigMap of this name with the key profile.json instead.")
+@click.option("--embed", type=_FILE, metavar="CONFIG.PBTXT", help="Put it into this model configuration instead.")
+@click.option("--parameter", default="profile", show_default=True, help="Parameter of the configuration for --embed.")
+def make(
+    data: Path,
+    model: str,
+    inputs: tuple[str, ...],
+    answers: tuple[str, ...],
+    predictions: Path | None,
+    categorical: str,
+    drop: str,
+    bins: int,
+    out: Path | None,
+    configmap: str | None,
+    embed: Path | None,
+    parameter: str,
+) -> None:
+    """Make a profile of DATA (.csv, .parquet, .npz): shares in bins, never values.
+
+    Numbers get bins of equal share, words their 32 commonest categories. Parquet needs modelrollout[profile].
+    """
+    from modelrollout.profile import tables
+    from modelrollout.profile.making import make as make_profile
+    from modelrollout.profile.model import ProfileError, dump
+
+    if configmap and embed:
+        raise click.UsageError("give --configmap or --embed, not both")
+    try:
+        table = tables.read(data)
+        answering = [] if predictions is not None else _columns_of(answers)
+        columns = tables.columns(table, inputs, _names(categorical), [*_names(drop), *answering])
+        source = tables.read(predictions) if predictions is not None else table
+        given = tables.outputs(source, answers) if predictions is not None or answers else {}
+        made = make_profile(model, columns, given, bins)
+    except ProfileError as error:
+        raise Complaint(str(error), Exit.INVALID) from error
+    text = dump(made)
+    if embed is not None:
+        _embed(embed, parameter, made)
+        out = embed
+    else:
+        _write(out, _config_map(configmap, text) if configmap else text)
+    where = f" -> {out}" if out else ""
+    click.echo(f"{made.samples} rows, {len(made.features)} features, {len(made.outputs)} outputs{where}", err=True)
+
+
+@profile.command()
+@click.argument("file", type=_FILE)
+def show(file: Path) -> None:
+    """Show a profile as a table: a bar for each bin."""
+    found = _read(file)
+    click.echo(f"model {found.model}, made of {found.samples} rows")
+    for what, parts in (("feature", found.features), ("output", found.outputs)):
+        for part in parts:
+            tensor = getattr(part, "input", None) or getattr(part, "output", "")
+            index = list(getattr(part, "index", ()))
+            click.echo(f"\n{what} {part.name}  ({part.kind}, {tensor}{index or ''})")
+            for name, share in zip(part.bins, part.reference, strict=True):
+                label = f"<= {name}" if part.kind == "numeric" and name not in ("+Inf", "missing") else name
+                label = "above" if part.kind == "numeric" and name == "+Inf" else label
+                click.echo(f"  {label[:32]:<32} {share:>7.2%} {'#' * round(share * 40)}".rstrip())
+
+
+@profile.command()
+@click.argument("file", type=_FILE)
+@click.option("--url", required=True, metavar="HOST:PORT", help="gRPC address of a Triton that serves the model.")
+def check(file: Path, url: str) -> None:
+    """Check whether a profile fits the model's inputs and outputs; exit code 6 if not."""
+    from modelrollout.profile.contract import misfits
+
+    found = _read(file)
+    with plainly():
+        problems = misfits(found, _contract(url, found.model))
+    for what, why in problems.items():
+        click.echo(f"{what}: {why}", err=True)
+    if problems:
+        raise Complaint(f"{len(problems)} of {len(found.features) + len(found.outputs)} parts do not fit", Exit.INVALID)
+    click.echo(f"fits: {len(found.features)} features, {len(found.outputs)} outputs of model {found.model}")
+
+
+def _contract(url: str, model: str) -> Contract:
+    import asyncio
+
+    from modelrollout.observer.limits import Limits
+    from modelrollout.observer.rpc import Askers
+
+    async def ask() -> Contract:
+        askers = Askers(lambda namespace, revision: url, Limits())
+        try:
+            return (await askers.contract("", url, model))[0]
+        finally:
+            await askers.close()
+
+    try:
+        return asyncio.run(ask())
+    except OSError as error:
+        raise Complaint(str(error)) from error
+
+
+def _read(file: Path) -> Profile:
+    from modelrollout.profile.model import ProfileError, parse
+
+    try:
+        return parse(file.read_bytes())
+    except OSError as error:
+        raise Complaint(f"{file}: cannot be read: {error.strerror}") from error
+    except ProfileError as error:
+        raise Complaint(f"{file}: {error}", Exit.INVALID) from error
+
+
+def _write(out: Path | None, text: str) -> None:
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Complaint(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def _config_map(name: str, text: str) -> str:
+    if len(text) > LARGEST_CONFIG_MAP:
+        raise Complaint(
+            f"the profile has {len(text)} bytes, too many for a ConfigMap: make fewer --bins, or use --embed",
+            Exit.INVALID,
+        )
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"profile.json": text}}
+    return json.dumps(body, indent=1) + "\n"
+
+
+def _embed(file: Path, parameter: str, made: Profile) -> None:
+    from modelrollout.profile.embedding import embed
+    from modelrollout.profile.model import ProfileError
+
+    try:
+        text = embed(file.read_text(encoding="utf-8"), parameter, made.model_dump_json())
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Complaint(f"{file}: {error.strerror}") from error
+    except ProfileError as error:
+        raise Complaint(f"{file}: {error}", Exit.INVALID) from error
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _columns_of(wishes: tuple[str, ...]) -> list[str]:
+    return [name for wish in wishes for name in _names(wish.partition("=")[2])]

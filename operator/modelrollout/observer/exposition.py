@@ -1,0 +1,254 @@
+"""The counters as Prometheus' text: written from plain arrays, so that a scrape of thousands of bins stays cheap.
+
+Everything is a counter or gauge, histograms too: Prometheus rewrites ``le`` of a histogram, and the reference's would
+no longer be the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrollout.observer.comparing import Kind
+from modelrollout.observer.counting import Binning, Part, cumulative
+from modelrollout.observer.intake import Protocol
+from modelrollout.observer.labelling import CALIBRATION_BINS, Calibration, Joiner, Refusal
+from modelrollout.observer.registry import NOBODY, Registry
+from modelrollout.observer.target import Compared, Plan, Target
+from modelrollout.profile.model import MISSING, OTHER, Numeric, text
+
+PREFIX = "modelrollout_observer_"
+OUTCOMES = ("counted", "dropped", "malformed", "too_large", "unknown_model", "wrong_type")
+
+_HELP = {
+    "requests_total": "Mirrored requests, by what became of them.",
+    "feature_total": "Values of a feature in a bin of the profile.",
+    "feature_bucket": "Values of a numeric feature at or below an edge of the profile.",
+    "feature_reference": "Share of the profile's values in a bin.",
+    "feature_reference_bucket": "Share of the profile's values at or below an edge, of those that are there.",
+    "output_total": "Answers of a revision in a bin of the profile.",
+    "output_bucket": "Numbers of a revision's answers at or below an edge of the profile.",
+    "output_reference": "Share of the profile's answers in a bin.",
+    "output_reference_bucket": "Share of the profile's answers at or below an edge, of those that are there.",
+    "asked_total": "Requests that a revision was asked, by whether it answered.",
+    "compared_total": "Requests that both arms answered.",
+    "differing_total": "Requests whose answers differ, by kind; error: only stable answered.",
+    "differing_requests_total": "Requests that both arms answered, with any difference beyond the tolerance.",
+    "label_flips_total": "Requests whose label is another one.",
+    "labels_total": "True labels, joined with what a revision had answered.",
+    "calibration_total": "Labelled answers by the confidence that the revision gave them.",
+    "calibration_confidence_sum": "Sum of the confidences of the labelled answers of a bin.",
+    "refused_total": "What was refused, and why.",
+    "pending_labels": "Answers that wait for their labels, those already labelled included.",
+    "profile_info": "1 for the profile that is counted by; samples is how many rows it was made of.",
+    "queue_length": "Mirrored requests that wait to be counted.",
+    "lag_seconds": "How long the oldest request of the last batch had waited.",
+}
+_GAUGES = frozenset({"pending_labels", "profile_info", "queue_length", "lag_seconds"})
+
+Line = tuple[str, str]
+"""Name of the family (without the prefix), and a whole line."""
+
+
+class Exposition:
+    """Writes all counters of a registry.
+
+    Parameters
+    ----------
+    process
+        Short identity of this process: a restart begins new series.
+    load
+        Returns the length of the queue and the lag in seconds.
+
+    """
+
+    def __init__(self, registry: Registry, process: str, load: Callable[[], tuple[int, float]]) -> None:
+        self._registry = registry
+        self._process = process
+        self._load = load
+        self._plans: dict[str, _Static] = {}
+
+    def text(self) -> str:
+        """Everything, in Prometheus' text format 0.0.4; families together."""
+        families: dict[str, list[str]] = {name: [] for name in _HELP}
+        for name, line in self._lines():
+            families[name].append(line)
+        written: list[str] = []
+        for name, lines in families.items():
+            if lines:
+                kind = _kind(name)
+                written.append(f"# HELP {PREFIX}{name} {_HELP[name]}\n# TYPE {PREFIX}{name} {kind}\n")
+                written += lines
+        return "".join(written)
+
+    def _lines(self) -> Iterator[Line]:
+        registry = self._registry
+        length, lag = self._load()
+        yield _line("queue_length", {"process": self._process}, length)
+        yield _line("lag_seconds", {"process": self._process}, round(lag, 6))
+        targets = dict(registry.targets)
+        yield from self._requests(NOBODY, registry.stray)
+        yield from self._refused(NOBODY, registry.refused)
+        self._plans = {name: known for name, known in self._plans.items() if name in targets}
+        for name, target in targets.items():
+            yield from self._requests(name, target.requests)
+            yield from self._refused(name, target.refused)
+            yield from self._target(name, target)
+
+    def _target(self, name: str, target: Target) -> Iterator[Line]:
+        base = {"modeldeployment": name, "process": self._process}
+        for (revision, outcome), number in list(target.asked.items()):
+            yield _line("asked_total", {**base, "revision": revision, "outcome": outcome}, number)
+        for (revision, stable), compared in list(target.comparisons.items()):
+            yield from _comparison({**base, "revision": revision, "stable": stable}, compared)
+        if target.joiner is not None:
+            yield from _joined(base, target.joiner)
+        plan = target.plan
+        if plan is None:
+            return
+        known = self._plans.get(name)
+        if known is None or known.plan is not plan:
+            known = self._plans[name] = _Static(plan, name, self._process)
+        yield from known.lines(target)
+
+    def _requests(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
+        for protocol in Protocol:
+            for outcome in OUTCOMES:
+                labels = {"modeldeployment": name, "protocol": protocol, "outcome": outcome, "process": self._process}
+                yield _line("requests_total", labels, counted.get((protocol, outcome), 0))
+
+    def _refused(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
+        found = {**{("label", reason.value): 0 for reason in Refusal}, **dict(counted)}
+        for (what, reason), number in found.items():
+            labels = {"modeldeployment": name, "what": what, "reason": reason, "process": self._process}
+            yield _line("refused_total", labels, number)
+
+
+class _Static:
+    """What of a plan's lines never changes: the references as they are, the counters without their numbers."""
+
+    def __init__(self, plan: Plan, name: str, process: str) -> None:
+        self.plan = plan
+        shared = {"modeldeployment": name, "profile": plan.hash}
+        counter = {**shared, "process": process}
+        self._base = counter
+        self._references = [
+            *_references("feature", plan.inputs, shared),
+            *_references("output", plan.outputs, shared),
+        ]
+        for part, _ in plan.labels:
+            for bin_name, share in zip(part.bins, part.reference, strict=True):
+                labels = {**shared, "output": part.name, "bin": bin_name}
+                self._references.append(_line("output_reference", labels, share))
+        info = {**shared, "model": plan.profile.model, "samples": str(plan.profile.samples)}
+        self._references.append(_line("profile_info", info, 1))
+        self._features = _Binned("feature", plan.inputs, counter)
+        self._outputs: dict[str, _Binned] = {}
+
+    def lines(self, target: Target) -> Iterator[Line]:
+        yield from self._references
+        yield from self._features.lines(target.features.copy())
+        outputs = dict(target.outputs)
+        self._outputs = {name: known for name, known in self._outputs.items() if name in outputs}
+        for revision, counted in outputs.items():
+            labels = {**self._base, "revision": revision}
+            if revision not in self._outputs:
+                self._outputs[revision] = _Binned("output", self.plan.outputs, labels)
+            yield from self._outputs[revision].lines(counted.numbers.copy())
+            for (part, _), counts in zip(self.plan.labels, counted.labels, strict=True):
+                for bin_name, number in zip(part.bins, counts.tolist(), strict=True):
+                    yield _line("output_total", {**labels, "output": part.name, "bin": bin_name}, number)
+
+
+class _Binned:
+    """The counter lines of one binning, made once but for their numbers."""
+
+    def __init__(self, what: str, binning: Binning, labels: Mapping[str, str]) -> None:
+        self._total, self._bucket = f"{what}_total", f"{what}_bucket"
+        self._parts: list[tuple[Part, list[str], list[str]]] = []
+        for part in binning.parts:
+            own = {**labels, what: part.name}
+            totals = [_head(self._total, {**own, "bin": name}) for name in part.binned.bins]
+            buckets = [_head(self._bucket, {**own, "le": edge}) for edge in _edges(part)]
+            self._parts.append((part, totals, buckets))
+
+    def lines(self, counts: NDArray[np.int64]) -> Iterator[Line]:
+        for part, totals, buckets in self._parts:
+            found = counts[part.start : part.start + part.size]
+            for head, number in zip(totals, found.tolist(), strict=True):
+                yield self._total, f"{head} {number}\n"
+            if buckets:
+                for head, number in zip(buckets, cumulative(found), strict=True):
+                    yield self._bucket, f"{head} {number}\n"
+
+
+def _kind(name: str) -> str:
+    """The type of a family. OpenMetrics lets a counter's name end in ``_total`` only."""
+    if name in _GAUGES or "reference" in name:
+        return "gauge"
+    return "counter" if name.endswith("_total") else "untyped"
+
+
+def _references(what: str, binning: Binning, labels: Mapping[str, str]) -> Iterator[Line]:
+    for part in binning.parts:
+        own = {**labels, what: part.name}
+        for name, share in zip(part.binned.bins, part.binned.reference, strict=True):
+            yield _line(f"{what}_reference", {**own, "bin": name}, share)
+        if isinstance(part.binned, Numeric):
+            there = 1.0 - part.binned.missing
+            total = 0.0
+            for edge, share in zip(_edges(part), part.binned.shares, strict=True):
+                total += share
+                value = 1.0 if edge == "+Inf" else min(total / there, 1.0) if there > 0 else 0.0
+                yield _line(f"{what}_reference_bucket", {**own, "le": edge}, value)
+
+
+def _edges(part: Part) -> list[str]:
+    return [name for name in part.binned.bins if name != MISSING] if isinstance(part.binned, Numeric) else []
+
+
+def _comparison(labels: Mapping[str, str], compared: Compared) -> Iterator[Line]:
+    yield _line("compared_total", labels, compared.compared)
+    yield _line("differing_requests_total", labels, compared.differing)
+    for kind in Kind:
+        yield _line("differing_total", {**labels, "kind": kind}, compared.kinds.get(kind, 0))
+    # From 0, so that no flip at all is a number too.
+    for (before, after), number in ({(OTHER, OTHER): 0} | dict(compared.flips)).items():
+        yield _line("label_flips_total", {**labels, "from": before, "to": after}, number)
+
+
+def _joined(labels: Mapping[str, str], joiner: Joiner) -> Iterator[Line]:
+    yield _line("pending_labels", labels, joiner.pending)
+    for (revision, part, name, predicted, right), number in list(joiner.joined.items()):
+        own = {"revision": revision, "slice": part, "label": name, "predicted": predicted, "correct": _truth(right)}
+        yield _line("labels_total", {**labels, **own}, number)
+    for (revision, part), counted in list(joiner.calibration.items()):
+        yield from _calibration({**labels, "revision": revision, "slice": part}, counted)
+
+
+def _calibration(labels: Mapping[str, str], counted: Calibration) -> Iterator[Line]:
+    for place in range(CALIBRATION_BINS):
+        own = {**labels, "bin": text((place + 1) / CALIBRATION_BINS)}
+        for right, numbers in ((True, counted.right), (False, counted.wrong)):
+            yield _line("calibration_total", {**own, "correct": _truth(right)}, int(numbers[place]))
+        yield _line("calibration_confidence_sum", own, float(counted.confidence[place]))
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> Line:
+    return name, f"{_head(name, labels)} {value!r}\n"
+
+
+def _head(name: str, labels: Mapping[str, str]) -> str:
+    return f"{PREFIX}{name}{{{','.join(_pairs(labels.items()))}}}"
+
+
+def _pairs(items: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for key, value in items:
+        escaped = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+        yield f'{key}="{escaped}"'

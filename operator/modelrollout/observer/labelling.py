@@ -1,0 +1,208 @@
+"""Joins true labels that come later with what the arms had answered, within a bounded window and number.
+
+Kept are request ids, labels and confidences of answers that wait; what leaves are counts by class and slice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrollout.observer.comparing import Answer
+from modelrollout.profile.making import probabilities
+from modelrollout.profile.model import OTHER
+
+CLASS_LIMIT, SLICE_LIMIT, REVISION_LIMIT = 64, 16, 4
+ROW_LIMIT = 256
+"""Answers with more rows than this wait for no label."""
+CALIBRATION_BINS = 10
+NO_SLICE = "none"
+LONGEST_NAME = 63
+_SMALL = 1000
+
+Labels = tuple[str | None, ...]
+
+
+class Refusal(StrEnum):
+    """Why a label was not joined."""
+
+    MALFORMED = "malformed"
+    UNKNOWN_ID = "unknown_id"
+    DUPLICATE = "duplicate"
+    TOO_LATE = "too_late"
+    ROWS = "rows"
+    NOT_ASKED_FOR = "not_asked_for"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one arm said: a label for each row, and the confidence of each where the output is a probability."""
+
+    revision: str
+    labels: Labels
+    confidences: tuple[float, ...] | None = None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    until: float
+    predictions: tuple[Prediction, ...]
+    labelled: bool = False
+
+
+@dataclass
+class Calibration:
+    """Of one revision and slice: predictions by confidence in ten bins, right and wrong, and the confidences' sum."""
+
+    right: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+
+    @classmethod
+    def empty(cls) -> Calibration:
+        """Nothing counted."""
+        return cls(
+            np.zeros(CALIBRATION_BINS, dtype=np.int64),
+            np.zeros(CALIBRATION_BINS, dtype=np.int64),
+            np.zeros(CALIBRATION_BINS, dtype=np.float64),
+        )
+
+
+class Names:
+    """The first so many names that were let in keep theirs; all others are ``other``."""
+
+    def __init__(self, limit: int, known: Sequence[str] = ()) -> None:
+        self._limit = limit
+        self._names = set(known[:limit])
+
+    def let_in(self, name: str) -> str:
+        """The name, if it is known or there is room for it."""
+        name = name[:LONGEST_NAME]
+        if name not in self._names:
+            if len(self._names) >= self._limit or name == OTHER:
+                return OTHER
+            self._names.add(name)
+        return name
+
+    def known(self, name: str | None) -> str:
+        """The name, if it is known already."""
+        return name[:LONGEST_NAME] if name is not None and name[:LONGEST_NAME] in self._names else OTHER
+
+    def shown(self, name: str | None) -> str:
+        """A model's own answer: small integers and places are let in, words must be known from elsewhere."""
+        if name is not None and name.isdecimal() and len(name) <= 3 and int(name) < _SMALL:
+            return self.let_in(name)
+        return self.known(name)
+
+
+class Joiner:
+    """The answers of one model that wait for their labels.
+
+    Parameters
+    ----------
+    window
+        Seconds that an answer waits.
+    most
+        How many answers wait at most; the oldest go first.
+    classes
+        Names of classes that are known from the profile.
+
+    """
+
+    def __init__(self, window: float, most: int, classes: Sequence[str] = ()) -> None:
+        self.window, self.most = window, most
+        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._gone: OrderedDict[int, None] = OrderedDict()
+        self._classes = Names(CLASS_LIMIT, classes)
+        self._slices = Names(SLICE_LIMIT, (NO_SLICE,))
+        self.joined: dict[tuple[str, str, str, str, bool], int] = {}
+        self.calibration: dict[tuple[str, str], Calibration] = {}
+
+    @property
+    def pending(self) -> int:
+        """Answers that are remembered."""
+        return len(self._waiting)
+
+    def remember(self, request: str, predictions: Sequence[Prediction], now: float) -> bool:
+        """Let the answers to ``request`` wait; False where they cannot (no id, one that is known, too many rows)."""
+        self.expire(now)
+        if not request or request in self._waiting or not predictions:
+            return False
+        if any(len(prediction.labels) > ROW_LIMIT for prediction in predictions):
+            return False
+        self._waiting[request] = _Waiting(now + self.window, tuple(predictions))
+        while len(self._waiting) > self.most:
+            self._drop(self._waiting.popitem(last=False)[0])
+        return True
+
+    def expire(self, now: float) -> None:
+        """Forget what has waited too long."""
+        while self._waiting:
+            request = next(iter(self._waiting))
+            if self._waiting[request].until > now:
+                return
+            del self._waiting[request]
+            self._drop(request)
+
+    def knows(self, request: str) -> bool:
+        """Whether an answer to this request waits, was labelled or has waited too long."""
+        return request in self._waiting or hash(request) in self._gone
+
+    def label(self, request: str, truth: Sequence[str], part: str, now: float) -> Refusal | None:
+        """Count the true labels of ``request`` (one a row); None where they were joined, else why not."""
+        self.expire(now)
+        waiting = self._waiting.get(request)
+        if waiting is None:
+            return Refusal.TOO_LATE if hash(request) in self._gone else Refusal.UNKNOWN_ID
+        if waiting.labelled:
+            return Refusal.DUPLICATE
+        if any(len(prediction.labels) != len(truth) for prediction in waiting.predictions):
+            return Refusal.ROWS
+        waiting.labelled = True
+        shown = self._slices.let_in(part) if part else NO_SLICE
+        names = [self._classes.let_in(name) for name in truth]
+        for prediction in waiting.predictions:
+            self._count(prediction, truth, names, shown)
+        waiting.predictions = ()
+        return None
+
+    def keep(self, revisions: set[str]) -> None:
+        """Forget the counts of all revisions but these."""
+        self.joined = {key: count for key, count in self.joined.items() if key[0] in revisions}
+        self.calibration = {key: count for key, count in self.calibration.items() if key[0] in revisions}
+
+    def _count(self, prediction: Prediction, truth: Sequence[str], names: Sequence[str], part: str) -> None:
+        for row, (true, name) in enumerate(zip(truth, names, strict=True)):
+            predicted = prediction.labels[row]
+            right = predicted == true
+            key = (prediction.revision, part, name, name if right else self._classes.shown(predicted), right)
+            self.joined[key] = self.joined.get(key, 0) + 1
+            if prediction.confidences is None:
+                continue
+            counted = self.calibration.setdefault((prediction.revision, part), Calibration.empty())
+            confidence = min(max(prediction.confidences[row], 0.0), 1.0)
+            place = min(int(confidence * CALIBRATION_BINS), CALIBRATION_BINS - 1)
+            (counted.right if right else counted.wrong)[place] += 1
+            counted.confidence[place] += confidence
+
+    def _drop(self, request: str) -> None:
+        self._gone[hash(request)] = None
+        while len(self._gone) > self.most:
+            self._gone.popitem(last=False)
+
+
+def confidences_of(answer: Answer, rows: int) -> tuple[float, ...] | None:
+    """The greatest probability of each row, of the first output (by name) whose rows are probabilities."""
+    for name in sorted(answer):
+        numbers = answer[name].numbers
+        if numbers is None or numbers.ndim == 0 or numbers.size == 0 or numbers.shape[-1] < 2:
+            continue
+        flat = numbers.reshape(-1, numbers.shape[-1])
+        if len(flat) == rows and probabilities(flat):
+            return tuple(float(value) for value in flat.max(axis=1))
+    return None

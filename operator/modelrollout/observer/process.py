@@ -1,0 +1,139 @@
+"""The observer, put together: servers, the counting behind them, the cluster they follow, metrics and health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+from modelrollout.exposition import Page, Pages
+from modelrollout.observer.decoding import Inference
+from modelrollout.observer.exposition import Exposition
+from modelrollout.observer.following import Follower, Profiles, Source
+from modelrollout.observer.http import LabelDesk, Mirror, Server
+from modelrollout.observer.intake import Budget, Intake
+from modelrollout.observer.limits import MEBI, Limits
+from modelrollout.observer.registry import Registry
+from modelrollout.observer.rpc import Askers, RpcServer
+from modelrollout.observer.target import Target
+
+_LOGGER = logging.getLogger(__name__)
+
+BATCH, BATCH_BYTES = 256, MEBI
+GATHER = 0.02
+"""Seconds in which copies gather: many are counted for the price of few."""
+BEAT, STUCK = 1.0, 30.0
+
+
+def service_address(namespace: str, revision: str) -> str:
+    """Where a revision is asked."""
+    return f"{revision}.{namespace}.svc:8001"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the observer listens; 0 takes any free port."""
+
+    http: int = 8000
+    grpc: int = 8001
+    labels: int = 8080
+    metrics: int = 9100
+
+
+@dataclass
+class Observer:
+    """Runs until its task is cancelled.
+
+    ``source`` None follows no cluster: the registry is then filled by whoever made it (tests, benchmarks).
+    """
+
+    source: Source | None
+    bind: str = "0.0.0.0"  # noqa: S104 - the gateway and Prometheus come from outside
+    ports: Ports = Ports()
+    limits: Limits = field(default_factory=Limits)
+    address: Callable[[str, str], str] = service_address
+    registry: Registry = field(default_factory=lambda: Registry(time.monotonic))
+    listening: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.intake = Intake(Budget(self.limits.buffered), self.limits.queued)
+        self.askers = Askers(self.address, self.limits)
+        self.lag = 0.0
+        self._beaten = time.monotonic()
+        self._asking: set[asyncio.Task[None]] = set()
+        self._exposition = Exposition(self.registry, secrets.token_hex(3), lambda: (len(self.intake), self.lag))
+        self._own = CollectorRegistry()
+        ProcessCollector(registry=self._own)
+        mirror = Mirror(self.intake, self.registry, self.limits, time.monotonic)
+        self.http = Server(mirror.handle, self.bind, self.ports.http, self.limits)
+        self.labels = Server(LabelDesk(self.registry, self.limits).handle, self.bind, self.ports.labels, self.limits)
+        self.grpc = RpcServer(self.intake, self.registry, self.bind, self.ports.grpc, self.limits, time.monotonic)
+        self.metrics_port = 0
+
+    async def run(self) -> None:
+        """Listen, count and follow. Raises OSError where a port cannot be had."""
+        pages = Pages(
+            self.bind,
+            self.ports.metrics,
+            {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz},
+        )
+        self.metrics_port = pages.port
+        servers = (self.http, self.labels, self.grpc)
+        try:
+            for server in servers:
+                await server.start()
+            self.listening.set()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._beat())
+                group.create_task(self._work())
+                if self.source is not None:
+                    follower = Follower(self.source, self.registry, asyncio.sleep)
+                    group.create_task(follower.run())
+                    group.create_task(Profiles(self.source, self.registry, self.askers).run(follower.changed))
+        finally:
+            self.listening.clear()
+            await asyncio.gather(*(server.close() for server in servers), return_exceptions=True)
+            await self.askers.close()
+            pages.close()
+
+    async def _work(self) -> None:
+        while True:
+            await self.intake.wait()
+            batch = self.intake.take(BATCH, BATCH_BYTES)
+            self.lag = time.monotonic() - batch[0].at
+            for target, inference in self.registry.digest(batch):
+                if self.askers.has_room():
+                    task = asyncio.create_task(self._ask(target, inference))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+            await asyncio.sleep(0 if len(self.intake) >= BATCH else GATHER)
+
+    async def _ask(self, target: Target, inference: Inference) -> None:
+        wish = target.wish
+        answers = await self.askers.ask(wish.namespace, wish.arms, inference)
+        target.answered(inference.id, answers, wish.arms.names, time.monotonic())
+
+    async def _beat(self) -> None:
+        while True:
+            self._beaten = time.monotonic()
+            now = self._beaten
+            for target in self.registry.targets.values():
+                if target.joiner is not None:
+                    target.joiner.expire(now)
+            await asyncio.sleep(BEAT)
+
+    def _metrics(self, accept: str) -> Page:
+        text = self._exposition.text().encode() + generate_latest(self._own)
+        return Page(200, text, "text/plain; version=0.0.4; charset=utf-8")
+
+    def _healthz(self, accept: str) -> Page:
+        late = time.monotonic() - self._beaten
+        return Page(200, b"ok\n") if late < STUCK else Page(503, f"stuck for {late:.0f} s\n".encode())
+
+    def _readyz(self, accept: str) -> Page:
+        return Page(200, b"ok\n") if self.listening.is_set() else Page(503, b"not listening\n")

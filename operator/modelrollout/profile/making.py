@@ -1,0 +1,154 @@
+"""Makes a profile of data: quantile edges for numbers, the commonest categories for words, the share of the missing.
+
+Edges are rounded to six digits before the shares are counted: what is kept are no values of the data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelrollout.profile.bins import category, numeric_counts
+from modelrollout.profile.model import (
+    CATEGORY_LIMIT,
+    CLASS_LIMIT,
+    FEATURE_LIMIT,
+    MISSING,
+    OTHER,
+    CategoricalFeature,
+    LabelOutput,
+    NumericFeature,
+    NumericOutput,
+    Profile,
+    ProfileError,
+)
+
+DEFAULT_BINS = 10
+_DIGITS = 6
+_NUMBERS = frozenset("biuf")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One feature's values: ``values`` has the shape (rows,), numbers or words, NaN or None where there is none."""
+
+    name: str
+    input: str
+    index: tuple[int, ...]
+    values: NDArray[Any]
+    categorical: bool = False
+
+
+def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]], bins: int = DEFAULT_BINS) -> Profile:
+    """Return the profile of ``columns`` and of the model's answers ``outputs`` (rows first).
+
+    Raises ProfileError where there is no row, a column has a wrong length, or there are too many features.
+    """
+    if len(columns) > FEATURE_LIMIT:
+        raise ProfileError(f"{len(columns)} features, more than {FEATURE_LIMIT}: leave some out")
+    lengths = {len(column.values) for column in columns} or {len(values) for values in outputs.values()}
+    if len(lengths) != 1:
+        raise ProfileError("the columns have different numbers of rows: " + ", ".join(map(str, sorted(lengths))))
+    rows = lengths.pop()
+    if rows == 0:
+        raise ProfileError("the data has no rows")
+    features = [_feature(column, bins) for column in columns]
+    answers = [part for name, values in sorted(outputs.items()) for part in _outputs(name, values, bins)]
+    return Profile(version=1, model=model, samples=rows, features=tuple(features), outputs=tuple(answers))
+
+
+def quantile_edges(values: NDArray[Any], bins: int) -> tuple[float, ...]:
+    """Inner edges of at most ``bins`` bins with about the same share each, rounded, each once; one at least."""
+    there = np.asarray(values, dtype=np.float64)
+    there = there[np.isfinite(there)]
+    if there.size == 0:
+        return (0.0,)
+    quantiles = np.quantile(there, np.arange(1, bins) / bins)
+    return tuple(sorted({float(f"{edge:.{_DIGITS}g}") + 0.0 for edge in quantiles}))
+
+
+def _feature(column: Column, bins: int) -> NumericFeature | CategoricalFeature:
+    if column.categorical or column.values.dtype.kind not in _NUMBERS - {"b"}:
+        shares, other, missing = _categories(column.values, CATEGORY_LIMIT)
+        return CategoricalFeature(
+            kind="categorical",
+            name=column.name,
+            input=column.input,
+            index=column.index,
+            categories=shares,
+            other=other,
+            missing=missing,
+        )
+    edges = quantile_edges(column.values, bins)
+    shares_of, missing = _numbers(column.values, edges)
+    return NumericFeature(
+        name=column.name, input=column.input, index=column.index, edges=edges, shares=shares_of, missing=missing
+    )
+
+
+def _outputs(name: str, values: NDArray[Any], bins: int) -> list[NumericOutput | LabelOutput]:
+    """A label for words, integers and rows of probabilities; else each number of a row."""
+    if values.ndim == 0:
+        raise ProfileError(f"output {name!r} has no rows")
+    flat = values.reshape(len(values), -1)
+    if flat.shape[1] == 1 and values.dtype.kind != "f":
+        return [_label(name, flat[:, 0])]
+    if values.dtype.kind not in _NUMBERS:
+        raise ProfileError(f"output {name!r} has {flat.shape[1]} words a row: one at most")
+    if flat.shape[1] > 1 and values.ndim == 2 and probabilities(flat):
+        return [_label(name, flat.argmax(axis=1))]
+    if flat.shape[1] > CLASS_LIMIT:
+        raise ProfileError(f"output {name!r} has {flat.shape[1]} numbers a row, more than {CLASS_LIMIT}: leave it out")
+    made: list[NumericOutput | LabelOutput] = []
+    for place, index in enumerate(np.ndindex(*values.shape[1:])):
+        edges = quantile_edges(flat[:, place], bins)
+        shares, missing = _numbers(flat[:, place], edges)
+        part = f"{name}{list(index)}" if flat.shape[1] > 1 else name
+        made.append(NumericOutput(name=part, output=name, index=index, edges=edges, shares=shares, missing=missing))
+    return made
+
+
+def probabilities(rows: NDArray[Any]) -> bool:
+    """Whether each row is a probability vector: from 0 to 1, and the sum is 1 within a thousandth."""
+    if rows.dtype.kind != "f" or rows.size == 0 or rows.shape[-1] < 2:
+        return False
+    numbers = rows.astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore"):
+        inside = (numbers >= -1e-6) & (numbers <= 1.0 + 1e-6)
+        return bool(inside.all() and (np.abs(numbers.sum(axis=-1) - 1.0) <= 1e-3).all())
+
+
+def _label(name: str, values: NDArray[Any]) -> LabelOutput:
+    shares, other, missing = _categories(values, CLASS_LIMIT)
+    return LabelOutput(kind="label", name=name, output=name, classes=shares, other=other, missing=missing)
+
+
+def _numbers(values: NDArray[Any], edges: Sequence[float]) -> tuple[tuple[float, ...], float]:
+    shares = _shares(numeric_counts(values, edges))
+    return tuple(shares[:-1]), shares[-1]
+
+
+def _categories(values: NDArray[Any], most: int) -> tuple[dict[str, float], float, float]:
+    counted: Counter[str | None] = Counter(category(value) for value in values.tolist())
+    missing = counted.pop(None, 0)
+    # A category of this name would hide the bin: the observer counts it as other too.
+    other = counted.pop(OTHER, 0) + counted.pop(MISSING, 0)
+    common = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
+    kept = {str(name): number for name, number in common[:most] if len(str(name)) <= 128}
+    other += sum(counted.values()) - sum(kept.values())
+    shares = _shares(np.array([*kept.values(), other, missing], dtype=np.int64))
+    return dict(zip(kept, shares, strict=False)), shares[-2], shares[-1]
+
+
+def _shares(counts: NDArray[Any]) -> list[float]:
+    """Shares with nine digits that still sum to 1: the greatest takes what rounding leaves."""
+    total = int(counts.sum())
+    shares = [round(int(count) / total, 9) for count in counts]
+    greatest = shares.index(max(shares))
+    shares[greatest] = round(shares[greatest] + 1.0 - float(np.sum(shares)), 9)
+    return shares
