@@ -12,7 +12,15 @@ from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.modelrevision import ModelRevisionStatus, parse_modelrevision, revision_status_from
 from modelrollout.api.status import HISTORY_LIMIT, status_to_dict
 from modelrollout.controller.cache import Cache, Key
-from modelrollout.ports import Cluster, ConflictError, Manifest, ObjectReference
+from modelrollout.ports import (
+    Cluster,
+    ConflictError,
+    Manifest,
+    ObjectReference,
+    PortError,
+    TerminatingError,
+    TransientError,
+)
 from modelrollout.render.names import is_ours, owner_uid
 from modelrollout.render.names import observer as observer_name
 from modelrollout.render.names import preview as preview_name
@@ -60,8 +68,9 @@ class Applier:
         The route goes first: taking traffic off a bad revision must not wait for anything. What loses its pods
         goes last: its weight was read back as zero before the plan was made.
         """
+        late = None
         if plan.route is not None:
-            await self._direct(key, wish, plan.route)
+            late = await self._direct(key, wish, plan.route)
         if plan.create_revision == revision_name(wish.metadata.name, wish.spec):
             await self._record(key, wish)
         for workload in plan.workloads:
@@ -71,6 +80,8 @@ class Applier:
                 await self._fleet(key, wish, revision, 0, addressed=False)
         for name in plan.prune:
             await self._delete(key, wish, "ModelRevision", name)
+        if isinstance(late, TransientError | ConflictError):
+            raise late
 
     async def unobserve(self, key: Key, uid: str) -> None:
         """Take copies for the observer out of the routes of the owner ``uid`` where their Service is gone.
@@ -145,12 +156,15 @@ class Applier:
         record = self._cache.get(key, "ModelRevision", name)
         return record if record is not None and is_ours(record, wish.metadata.uid) else None
 
-    async def _direct(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> None:
-        """Routes or the Service as ``plan`` has them; then what else of ours leads requests is dropped."""
+    async def _direct(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> PortError | None:
+        """Routes or the Service as ``plan`` has them; then what else of ours leads requests is dropped.
+
+        Returns what kept copies from the observer: users and rollouts do not wait for that.
+        """
         if plan.mirror is not None and not self._addressed(key, wish, plan.mirror.revision):
             # Envoy Gateway answers all users with 500 while the Service that gets their copies does not exist.
             plan = replace(plan, mirror=None)
-        plan = await self._leading_to_observer(key, wish, plan)
+        plan, late = await self._leading_to_observer(key, wish, plan)
         by_gateway = wish.spec.traffic.gateway is not None
         bodies = (*routes(wish, plan), *preview_routes(wish, plan)) if by_gateway else (traffic_service(wish, plan),)
         for body in bodies:
@@ -164,14 +178,23 @@ class Applier:
             await self._drop_service(key, wish, plan)
         if not plan.observe:
             await self._drop_observer(key, wish)
+        return late
 
-    async def _leading_to_observer(self, key: Key, wish: ModelDeployment, plan: RoutePlan) -> RoutePlan:
+    async def _leading_to_observer(
+        self, key: Key, wish: ModelDeployment, plan: RoutePlan
+    ) -> tuple[RoutePlan, PortError | None]:
         """``plan`` with its copies where there is an observer; their Service comes before the route that names it."""
         observer = self._observer(key.namespace) if plan.observe else None
         if observer is None:
-            return replace(plan, observe=0)
-        await self._have(key, observer_service(wish, observer))
-        return plan
+            return replace(plan, observe=0), None
+        try:
+            await self._have(key, observer_service(wish, observer))
+        except TerminatingError:
+            raise
+        except PortError as error:
+            _LOGGER.warning("%s/%s: nothing is copied to the observer: %s", *_names(key), error)
+            return replace(plan, observe=0), error
+        return plan, None
 
     async def _drop_observer(self, key: Key, wish: ModelDeployment) -> None:
         """The Service of the copies, once routes without any are in force."""
