@@ -70,8 +70,8 @@ def _numbers(expected: Tensor, answer: Tensor, absolute: float, relative: float)
         far = _distance(wanted, got)
         if math.isfinite(far):
             largest = max(largest, far)
-        # An infinity would allow anything.
-        if math.isfinite(far) and far <= absolute + relative * abs(float(wanted)):
+        # Two NaN have no distance; an infinity would allow anything.
+        if far == 0 or (math.isfinite(far) and far <= absolute + relative * abs(float(wanted))):
             continue
         differing += 1
         if far > worst:
