@@ -184,6 +184,9 @@ class GatewayProfile(StrEnum):
     """Which gateway it is: chooses the SLI catalog and the care that a weight change takes."""
 
     ENVOY_GATEWAY = "envoy-gateway"
+    ISTIO = "istio"
+    TRAEFIK = "traefik"
+    NGINX_GATEWAY_FABRIC = "nginx-gateway-fabric"
 
 
 class Gateway(_Section):

@@ -15,7 +15,7 @@ from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError
 from modelrollout.evidence.queried import CatalogError, QueryIndicator, Scope
 from modelrollout.evidence.question import Query
-from modelrollout.evidence.slis import find
+from modelrollout.evidence.slis import catalog, find
 from modelrollout.ports import Answer
 
 LONGEST_SENTENCE = 300
@@ -24,7 +24,6 @@ _HINTS = {
     "observer": "is the observer scraped?",
     "triton": "are the pods of Triton scraped, with the labels namespace and pod?",
 }
-_GATEWAY_HINT = "are the gateway's proxies scraped?"
 _ANY_WINDOW = timedelta(minutes=1)
 
 
@@ -78,7 +77,8 @@ def _needs(sli: str, context: Context) -> list[tuple[str, str]]:
             arm = context.other if entry.scope is Scope.ARM else context
             hint = _HINTS.get(entry.origin, "is it scraped?")
             return [(_one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), hint) for text in entry.needs]
-        return [(entry.needs(protocol), _GATEWAY_HINT) for protocol in context.protocols]
+        hint = catalog(context.profile).hint
+        return [(need, hint) for need in dict.fromkeys(entry.needs(protocol) for protocol in context.protocols)]
     except (CatalogError, QueryError):
         return []
 

@@ -17,12 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from modelrollout.api.guard import Sli
 from modelrollout.api.rolloutpolicy import Direction, SliDefinition
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.promql import PLACEHOLDER, fill, quote
+from modelrollout.evidence.promql import fill, quote
 from modelrollout.evidence.queried import CatalogError, QueryIndicator, defined, queried
 from modelrollout.ports import Series
 from modelrollout.rollout.plan import Source
 
 __all__ = ["Catalog", "CatalogError", "Counters", "Indicator", "Kind", "QueryIndicator", "catalog", "find", "read"]
+
+
+_NAME_PART = re.compile(r"\$([a-z]+)")
 
 
 class Kind(StrEnum):
@@ -140,7 +143,7 @@ class Clusters(_Entry):
             raise ValueError("lacks the source Weighted, which every strategy ends with")
         for source, texts in names.items():
             for text in texts:
-                used = set(PLACEHOLDER.findall(text))
+                used = set(_NAME_PART.findall(text))
                 own = {"namespace", "name"} <= used or {"namespace", "revision"} <= used
                 if not own or not used <= {"namespace", "name", "slot", "pinned", "revision"}:
                     raise ValueError(
@@ -152,9 +155,13 @@ class Clusters(_Entry):
 
 
 class Catalog(_Entry):
-    """All SLIs of one gateway profile; ``absent`` says of those that it lacks, why."""
+    """All SLIs of one gateway profile.
+
+    ``absent`` says of those that it lacks, why; ``hint`` what to look at where its series are missing.
+    """
 
     profile: str
+    hint: str = "are the gateway's proxies scraped?"
     target: Annotated[tuple[str, ...], Field(min_length=1)]
     clusters: Clusters
     slis: dict[Sli, Indicator]
@@ -185,7 +192,7 @@ class Catalog(_Entry):
             "pinned": str(1 + context.slot),
             "revision": context.revision,
         }
-        return tuple(PLACEHOLDER.sub(lambda match: values[match[1]], text) for text in texts)
+        return tuple(_NAME_PART.sub(lambda match: values[match[1]], text) for text in texts)
 
     def indicator(self, sli: Sli, context: Context) -> Indicator:
         """The entry of ``sli``; raises CatalogError where a protocol of the arm cannot be judged by its source.

@@ -86,8 +86,8 @@ def test_what_is_never_judged_by_such_copies_is_good(
 
 
 def test_an_unknown_gateway_has_no_slis() -> None:
-    problem = guards_problem(mirrored(ERRORS, traffic="http"), profile="istio")
-    assert problem == "guard errors: there is no SLI catalog for the gateway profile 'istio'"
+    problem = guards_problem(mirrored(ERRORS, traffic="http"), profile="haproxy")
+    assert problem == "guard errors: there is no SLI catalog for the gateway profile 'haproxy'"
 
 
 def test_without_a_gateway_queries_are_checked_as_ever() -> None:

@@ -10,7 +10,10 @@ import promql_parser as promql
 import pytest
 
 from modelrollout.api.guard import Sli
-from modelrollout.evidence.slis import CatalogError, Kind, catalog, read
+from modelrollout.api.rolloutpolicy import SliDefinition
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.queried import QueryIndicator
+from modelrollout.evidence.slis import CatalogError, Indicator, Kind, catalog, find, read
 from modelrollout.ports import Series
 from modelrollout.rollout.plan import Source
 from modelrollout.settings import GatewayProfile
@@ -20,10 +23,11 @@ TEXT = (files("modelrollout.evidence") / "catalog" / "envoy-gateway.yaml").read_
 
 
 @pytest.mark.parametrize("profile", list(GatewayProfile))
-def test_every_profile_of_the_settings_has_every_sli(profile: GatewayProfile) -> None:
+def test_every_profile_of_the_settings_has_every_sli_or_says_why_not(profile: GatewayProfile) -> None:
     found = catalog(str(profile))
     assert found.profile == profile
-    assert set(found.slis) == set(Sli)
+    assert {*found.slis, *found.absent} == set(Sli)
+    assert Sli.ERROR_RATIO in found.slis
     for indicator in found.slis.values():
         for protocol in ("http", "grpc"):
             assert isinstance(promql.parse(indicator.counters(protocol).query(("a/b",))), promql.VectorSelector)
@@ -147,7 +151,94 @@ def test_a_catalog_that_lacks_an_sli_is_refused() -> None:
         read(TEXT[: TEXT.index("  latency-p99:")], "here.yaml")
 
 
-@pytest.mark.parametrize("profile", ["istio", "../catalog/envoy-gateway", ""])
+@pytest.mark.parametrize("profile", ["haproxy", "../catalog/envoy-gateway", ""])
 def test_an_unknown_profile(profile: str) -> None:
     with pytest.raises(CatalogError, match="no SLI catalog"):
         catalog(profile)
+
+
+def arm(profile: str, **more: object) -> Context:
+    return replace(context(grpc=True), profile=profile, revision="digits-0123456789", **more)  # type: ignore[arg-type]
+
+
+ISTIO = {"reporter": "source", "destination_service": "digits-0123456789.demo.svc.cluster.local"}
+TRAEFIK = "httproute-demo-digits-gw-gateways-inference-ep-web-0-af329269dd38-svc-demo-digits-0123456789-1"
+GRPC = "grpcroute-demo-digits-gw-gateways-inference-ep-web-0-af329269dd38-svc-demo-digits-0123456789-1"
+
+
+@pytest.mark.parametrize(
+    ("profile", "protocol", "sli", "labels", "roles"),
+    [
+        ("istio", "http", "error-ratio", {**ISTIO, "request_protocol": "http", "response_code": "503"}, "te"),
+        ("istio", "http", "error-ratio", {**ISTIO, "request_protocol": "http", "response_code": "404"}, "t"),
+        ("istio", "http", "error-ratio", {**ISTIO, "request_protocol": "grpc", "response_code": "200"}, ""),
+        ("istio", "grpc", "error-ratio", {**ISTIO, "request_protocol": "grpc", "grpc_response_status": "13"}, "te"),
+        ("istio", "grpc", "error-ratio", {**ISTIO, "request_protocol": "grpc", "grpc_response_status": "3"}, "t"),
+        ("traefik", "http", "error-ratio", {"service": TRAEFIK, "protocol": "http", "code": "502"}, "te"),
+        ("traefik", "grpc", "error-ratio", {"service": GRPC, "protocol": "grpc", "code": "14"}, "te"),
+        ("traefik", "grpc", "error-ratio", {"service": GRPC, "protocol": "grpc", "code": "5"}, "t"),
+        ("nginx-gateway-fabric", "http", "error-ratio", {"nginx_status_range": "5xx"}, "te"),
+        ("nginx-gateway-fabric", "http", "error-ratio", {"nginx_status_range": "2xx"}, "t"),
+    ],
+)
+def test_a_series_of_another_gateway_has_its_roles(
+    profile: str, protocol: str, sli: Sli, labels: dict[str, str], roles: str
+) -> None:
+    counters = catalog(profile).slis[Sli(sli)].counters(protocol)
+    name = counters.series["total"]["__name__"]
+    found = counters.roles_of(Series({"__name__": name, **labels}, ()))
+    assert set(found) - {"sentinel"} == {"t": {"total"}, "te": {"total", "errors"}, "": set()}[roles]
+
+
+@pytest.mark.parametrize(
+    ("service", "taken"),
+    [
+        (f"{TRAEFIK}@kubernetesgateway", True),
+        ("demo-digits-0123456789-http-8000@kubernetesgateway", True),
+        ("demo-digits-0123456789-8000@kubernetesgateway", True),
+        ("", True),
+        ("demo-digits-0123456780-http-8000@kubernetesgateway", False),
+        (f"{TRAEFIK.rpartition('-svc-')[0]}-wrr@kubernetesgateway", False),
+        ("other-demo-digits-0123456789-http-8000@kubernetesgateway", False),
+    ],
+)
+def test_services_of_traefik_before_and_since_3_7_6(service: str, taken: bool) -> None:
+    where = arm("traefik")
+    found = catalog("traefik")
+    selector = promql.parse(found.slis[Sli.ERROR_RATIO].http.query(found.names("http", where)))
+    assert isinstance(selector, promql.VectorSelector)
+    pattern = next(m.value for m in selector.matchers.matchers if m.name == "service")
+    assert bool(re.fullmatch(pattern, service)) is taken
+
+
+def test_what_a_gateway_does_not_count_is_said() -> None:
+    with pytest.raises(CatalogError, match="nginx-gateway-fabric has no latency-p99: NGINX exports an average"):
+        find("latency-p99", arm("nginx-gateway-fabric"))
+    with pytest.raises(CatalogError, match="NGINX does not count the status of gRPC"):
+        find("error-ratio", arm("nginx-gateway-fabric"))
+    assert isinstance(find("error-ratio", arm("nginx-gateway-fabric", grpc=False)), Indicator)
+    for profile in ("istio", "traefik", "nginx-gateway-fabric"):
+        with pytest.raises(CatalogError, match="by the source Mirror"):
+            find("error-ratio", arm(profile, grpc=False, source=Source.MIRROR))
+    assert catalog("nginx-gateway-fabric").names("http", arm("nginx-gateway-fabric")) == (
+        "demo_digits-0123456789_8000",
+    )
+
+
+def test_a_name_that_no_sli_has_is_told_the_nearest() -> None:
+    with pytest.raises(CatalogError, match=r"there is no SLI .error-rate.; did you mean .*error-ratio"):
+        find("error-rate", context())
+    with pytest.raises(CatalogError, match="did you mean inp-drift"):
+        find("inp-drfit", replace(context(), definitions=(SliDefinition(name="inp-drift", unit="x", query="a"),)))
+    with pytest.raises(CatalogError, match="`modelrollout slis` lists them"):
+        find("zzzz", context())
+
+
+def test_the_sli_of_a_policy_goes_before_one_of_a_catalog() -> None:
+    own = SliDefinition(name="error-ratio", unit="ratio", query='sum(errors{pod=~"$pods",$where})')
+    found = find("error-ratio", replace(context(), definitions=(own,), profile=None))
+    assert isinstance(found, QueryIndicator)
+    assert (found.origin, found.where) == ("policy", None)
+    assert isinstance(find("error-ratio", context()), Indicator)
+    with pytest.raises(CatalogError, match="the SLI bad of a policy: the query answers a range of samples"):
+        find("bad", replace(context(), definitions=(SliDefinition(name="bad", unit="x", query="x[5m]"),)))
