@@ -81,3 +81,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create]
 {{- end -}}
+
+{{- define "modelrollout.observerSelector" -}}
+app.kubernetes.io/name: modelrollout-observer
+app.kubernetes.io/component: observer
+{{- end -}}
+
+{{- define "modelrollout.observerLabels" -}}
+{{ include "modelrollout.observerSelector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "modelrollout.observerImage" -}}
+{{- $own := .Values.observer.image -}}
+{{- if not $own.repository -}}
+{{- include "modelrollout.image" . -}}
+{{- else if $own.digest -}}
+{{- printf "%s@%s" $own.repository $own.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $own.repository ($own.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}

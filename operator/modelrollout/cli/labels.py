@@ -16,6 +16,7 @@ import click
 
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
+from modelrollout.cli.options import examples
 
 BATCH = 1000
 _MEANINGS = {
@@ -28,7 +29,12 @@ _MEANINGS = {
 }
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "modelrollout labels truth.csv --url http://127.0.0.1:8080",
+        "modelrollout labels - --url http://127.0.0.1:8080 --modeldeployment digits < truth.jsonl",
+    )
+)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--url", required=True, help="Address of the observer's label port, like http://127.0.0.1:8080.")
 @click.option("--modeldeployment", help="Only join with answers of this ModelDeployment.")

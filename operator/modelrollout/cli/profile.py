@@ -10,6 +10,7 @@ import click
 
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
+from modelrollout.cli.options import examples
 
 if TYPE_CHECKING:
     from modelrollout.profile.contract import Contract
@@ -19,12 +20,24 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 LARGEST_CONFIG_MAP = 1_000_000
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "modelrollout profile make training.csv --model digits --input PIXELS --drop label -o profile.json",
+        "modelrollout profile show profile.json",
+        "modelrollout profile check profile.json --url 127.0.0.1:8001",
+    )
+)
 def profile() -> None:
     """Reference profiles: the shares of a model's training data in bins, which drift is measured against."""
 
 
-@profile.command()
+@profile.command(
+    epilog=examples(
+        "modelrollout profile make training.csv --model digits --input PIXELS --drop label -o profile.json",
+        "modelrollout profile make train.parquet --model loans --input AGE=age --input CITY=city --configmap loans",
+        "modelrollout profile make train.npz --model digits --outputs predictions.npz --embed digits/config.pbtxt",
+    )
+)
 @click.argument("data", type=_FILE)
 @click.option("--model", required=True, help="Name of the model, as clients call it.")
 @click.option(

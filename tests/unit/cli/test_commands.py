@@ -322,7 +322,7 @@ def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
 
 
 def test_completion_of_commands_options_and_names(cluster: Cluster) -> None:
-    assert completion.answers([], "pro") == [
+    assert completion.answers([], "prom") == [
         "promote\tGo on where a person is waited for; --full: to all traffic.",
         ":4",
     ]

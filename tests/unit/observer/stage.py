@@ -9,12 +9,13 @@ import aiohttp
 import grpc.aio
 import numpy as np
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.process import Observer, Ports
 from modelrollout.observer.wishes import Arms, Comparing, Labelling, Wish
 from modelrollout.profile.model import Profile
-from prometheus_client.parser import text_string_to_metric_families
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 HOST = "digits.example.com"
 Answer = Callable[[Any], Any]
@@ -79,14 +80,14 @@ class Arm(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
         self.answer, self.config, self.metadata = answer, config, metadata
         self.requests: list[Any] = []
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
         self.requests.append(request)
         return self.answer(request)
 
-    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
         return self.metadata or service_pb2.ModelMetadataResponse()
 
-    async def ModelConfig(self, request: Any, context: Any) -> Any:
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
         return service_pb2.ModelConfigResponse(config=self.config or model_config_pb2.ModelConfig())
 
 
@@ -165,15 +166,15 @@ async def post(
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - counters have no event
             await asyncio.sleep(0.005)
 
 
 async def scrape(observer: Observer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """All samples by name and labels, without the label process."""
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"http://127.0.0.1:{observer.metrics_port}/metrics") as response:
-            text = await response.text()
+    url = f"http://127.0.0.1:{observer.metrics_port}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        text = await response.text()
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -6,11 +6,11 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import pytest
+
 from modelrollout.observer.rpc import INFER
 from modelrollout.observer.wishes import Arms
 from modelrollout.profile.making import Column, make
 from modelrollout.profile.model import Profile
-
 from tests.unit.observer.stage import (
     Arm,
     answer,
