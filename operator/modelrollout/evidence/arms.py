@@ -33,7 +33,7 @@ def arm_queries(context: Context, now: datetime) -> tuple[Query, ...]:
     return tuple(
         Query(_name(arm, sli, protocol), selector, now, start, step)
         for arm in (context.other, context)
-        for sli in MEASURED
+        for sli in _measured(context)
         for protocol, selector in counter_selectors(catalog(context.profile).indicator(sli, arm), arm).items()
     )
 
@@ -51,7 +51,8 @@ def read_arms(context: Context, answers: Mapping[str, Answer], now: datetime) ->
 
 
 def _arm(arm: Context, answers: Mapping[str, Answer], window: Window) -> Arm:
-    readings = {sli: _read(arm, sli, answers, window) for sli in MEASURED}
+    nothing = Reading(None)
+    readings = dict.fromkeys(MEASURED, nothing) | {sli: _read(arm, sli, answers, window) for sli in _measured(arm)}
     errors = readings[Sli.ERROR_RATIO]
     return Arm(
         arm.revision,
@@ -66,6 +67,11 @@ def _read(arm: Context, sli: Sli, answers: Mapping[str, Answer], window: Window)
     known = catalog(arm.profile)
     given = [(protocol, answers[_name(arm, sli, protocol)].series) for protocol in arm.protocols]
     return read_window(known.indicator(sli, arm), given, known, window)
+
+
+def _measured(context: Context) -> tuple[Sli, ...]:
+    """Those of MEASURED that the gateway counts."""
+    return tuple(sli for sli in MEASURED if sli not in catalog(context.profile).absent)
 
 
 def _name(arm: Context, sli: Sli, protocol: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from modelrollout.evidence.arms import POINTS, arm_queries, read_arms, step_at
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.slis import CatalogError
+from modelrollout.ports import Answer
 from modelrollout.rollout.observed import Arm
 from modelrollout.rollout.plan import Source
 from tests.unit.evidence.envoy import Envoy, Storage, at, context
@@ -119,3 +120,11 @@ def test_since_in_the_future_is_asked_about_now() -> None:
 def test_without_a_gateway_there_are_no_arms() -> None:
     with pytest.raises(CatalogError, match="there is none"):
         arm_queries(replace(split(), profile=None), at(10))
+
+
+def test_what_the_gateway_does_not_count_is_left_out() -> None:
+    where = replace(context(since=0), profile="nginx-gateway-fabric", source=Source.SPLIT)
+    queries = arm_queries(where, at(60))
+    assert [query.name for query in queries] == ["0 error-ratio http", "1 error-ratio http"]
+    stable, candidate = read_arms(where, {query.name: Answer("matrix", ()) for query in queries}, at(60))
+    assert (stable.latency_p99, candidate.latency_p50, candidate.error_ratio) == (None, None, None)
