@@ -36,7 +36,9 @@ async def observer_manifests(place: Place, namespace: str, folder: Path) -> list
     content["observer"] = {"namespaces": [namespace], "image": image_value(place.image_observer)}
     file = folder / "observer-values.json"
     file.write_text(json.dumps(content))
-    said = await run(place.helm, "template", "modelrollout", str(CHART), "--values", str(file))
+    said = await run(
+        place.helm, "template", "modelrollout", str(CHART), "--values", str(file), "--kube-version", "1.35"
+    )
     documents = [body for body in yaml.safe_load_all(said) if body]
     return [body for body in documents if (body["metadata"].get("labels") or {}).get(COMPONENT) == "observer"]
 

@@ -109,7 +109,9 @@ async def profile(folder: Path) -> str:
     table = folder / "training.csv"
     table.write_text(loans.as_csv(people, loans.answers(loans.GOOD, people)))
     program = str(Path(sys.executable).with_name("modelrollout"))
-    content = await run(program, "profile", "make", str(table))
+    inputs = ["--input", f"APPLICANT={','.join(loans.NUMBERS)}", "--input", "REGION=region"]
+    outputs = ["--output", "DECISION=decision", "--output", "RISK=risk"]
+    content = await run(program, "profile", "make", str(table), "--model", loans.MODEL_NAME, *inputs, *outputs)
     assert json.loads(content)["samples"] == 4000
     return content
 
