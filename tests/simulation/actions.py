@@ -11,7 +11,7 @@ from tests.simulation.damage import damaged
 from tests.simulation.faults import once
 from tests.simulation.gateway import ROUTES
 from tests.simulation.simulation import Simulation
-from tests.simulation.wishes import Wish
+from tests.simulation.wishes import VERSIONS, Wish
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,47 @@ class Weather:
 
     def do(self, run: Simulation) -> None:
         run.metrics.become(self.mode)
+
+
+@dataclass(frozen=True)
+class WorldMoves:
+    """All versions answer with errors, or well again: nobody's candidate is to blame."""
+
+    errors: float
+
+    def do(self, run: Simulation) -> None:
+        for version in VERSIONS:
+            run.behave(version, errors=self.errors)
+
+
+@dataclass(frozen=True)
+class FeatureMoves:
+    """A feature of the inputs is no longer (or again) as in the profile, by this PSI."""
+
+    psi: float
+
+    def do(self, run: Simulation) -> None:
+        run.metrics.features = {**run.metrics.features, "age": self.psi}
+
+
+@dataclass(frozen=True)
+class Observer:
+    """The platform brings an observer to the namespace, or takes it away."""
+
+    there: bool
+
+    def do(self, run: Simulation) -> None:
+        run.observer(self.there)
+
+
+@dataclass(frozen=True)
+class CopiesDeleted:
+    """Somebody deletes the Service by which copies reach the observer."""
+
+    def do(self, run: Simulation) -> None:
+        for name in run.copied():
+            run.gateway.deleted.add(name)
+            run.store.remove("Service", name)
 
 
 @dataclass(frozen=True)
@@ -225,6 +266,10 @@ Action = (
     | Crash
     | NeverReady
     | Weather
+    | WorldMoves
+    | FeatureMoves
+    | Observer
+    | CopiesDeleted
     | GatewayRefuses
     | ApiFails
     | KillAfter

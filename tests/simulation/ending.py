@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from modelrollout.api.modeldeployment import parse_modeldeployment, revision_name
 from modelrollout.api.status import Outcome, Phase
+from modelrollout.render.names import observer
 from modelrollout.rollout.plan import WHOLE
 from tests.builders import NAME
 from tests.simulation.actions import Command, act
@@ -51,6 +52,7 @@ def mend(run: Simulation) -> None:
     run.faults.crash_before = run.faults.crash_after = 0
     run.clock.error = 0.0
     run.metrics.become("ok")
+    run.metrics.features = dict.fromkeys(run.metrics.features, 0.01)
     for version in VERSIONS:
         run.behave(version, errors=0.0, drift=0.0, warm=True, ready_after=4.0)
     run.kubelet.mend()
@@ -101,8 +103,9 @@ def _traffic(run: Simulation, end: End) -> Iterator[str]:
         if there != (asked[kind] is not None) and end.stable:
             yield f"the {kind} is {'there' if there else 'missing'}"
         plane = run.gateway.plane(kind)
-        if plane.mirror:
-            yield f"the data plane of the {kind} still copies to {sorted(plane.mirror)}"
+        copies = {observer(NAME)} if spec.observation is not None and run.metrics.observing else set()
+        if plane.mirror != copies and (there or plane.mirror):
+            yield f"the data plane of the {kind} copies to {sorted(plane.mirror)} instead of {sorted(copies)}"
         users = {name for name, weight in plane.backends if weight}
         if end.stable and (users not in (set(), {end.stable}) or (there and not users)):
             yield f"the data plane of the {kind} has {plane.backends}"

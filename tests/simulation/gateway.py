@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelrollout.ports import Manifest, ProbeTarget
-from modelrollout.render.names import REVISION_HEADER
+from modelrollout.render.names import REVISION_HEADER, leads_to_observer
 from modelrollout.render.readback import backends_of
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import NAME
@@ -44,6 +44,8 @@ class GatewayModel:
     accept_after: float = 0.03
     program_after: float = 0.05
     rejects: bool = False
+    deleted: set[str] = field(default_factory=set)
+    """Services that somebody deleted by hand: what users lose by that is not the operator's fault."""
     lost: list[str] = field(default_factory=list)
     planes: dict[Id, DataPlane] = field(default_factory=dict)
     _edited_at: float = -1.0
@@ -54,6 +56,10 @@ class GatewayModel:
 
     def changed(self, event: str, manifest: Manifest) -> None:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if kind in (*ROUTES, "Service"):
+            if event == "ADDED":
+                self.deleted.discard(name)
+            self._look_for_copies_to_nobody()
         if kind not in ROUTES:
             return
         if event == "DELETED":
@@ -69,6 +75,17 @@ class GatewayModel:
             loop.call_later(self.accept_after, self._answer, kind, name, uid, generation)
             if not self.rejects:
                 loop.call_later(self.program_after, self._program, kind, name)
+
+    def _look_for_copies_to_nobody(self) -> None:
+        """A route that copies to a Service that does not exist answers all its users with 500 (I13)."""
+        if self.store.get("ModelDeployment", NAME) is None:
+            return
+        for kind in ROUTES:
+            for route in self.store.every(kind):
+                copied = set(observed_by(route)) - self.deleted
+                missing = sorted(name for name in copied if self.store.get("Service", name) is None)
+                if missing:
+                    self.lost.append(f"{now():.3f} I13 {kind}: copies to {missing}, which do not exist")
 
     def mend(self) -> None:
         """The reason to refuse is gone: look at every route again."""
@@ -163,6 +180,11 @@ def _mirrors(rule: dict[str, Any]) -> list[tuple[str, float]]:
             share = fraction["numerator"] / fraction.get("denominator", 100)
             found.append((mirror["backendRef"]["name"], share))
     return found
+
+
+def observed_by(route: Manifest) -> list[str]:
+    """The Services of ``route`` that copies for the observer go to."""
+    return [name for rule in route["spec"]["rules"] for name, _ in _mirrors(rule) if leads_to_observer(name)]
 
 
 def _rates(kind: str, route: Manifest) -> Rates:

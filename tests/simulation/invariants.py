@@ -24,6 +24,9 @@ I9  No request is lost by moving traffic: no backend goes from nothing to users,
 I10 A revision keeps its slot as long as it has weight.
 I11 Nothing happens twice: an attempt has one number and one end, a command acts once; only a revision whose last own
     end was a promotion goes by the fast track.
+I13 A route that copies requests for the observer names a Service that exists (recorded by ``GatewayModel``; what a
+    person deletes by hand is put right by the next turn).
+I14 A rollback for a guard has a breach that the stable revision does not show too.
 I12 No more than 150 turns in 30 seconds (checked by ``Simulation.check``): nothing spins.
 
 After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
@@ -41,7 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.strategies import Canary, Strategy
-from modelrollout.render.names import LABEL_REVISION
+from modelrollout.render.names import LABEL_REVISION, leads_to_observer
 from modelrollout.render.readback import backends_of
 from modelrollout.rollout.observed import Backend
 from modelrollout.rollout.plan import ARMED, WHOLE
@@ -215,7 +218,7 @@ def _mirrored(route: dict[str, Any] | None) -> set[str]:
         each["requestMirror"]["backendRef"]["name"]
         for rule in (route or {}).get("spec", {}).get("rules") or ()
         for each in rule.get("filters") or ()
-        if each["type"] == "RequestMirror"
+        if each["type"] == "RequestMirror" and not leads_to_observer(each["requestMirror"]["backendRef"]["name"])
     }
 
 

@@ -116,6 +116,18 @@ class Rollouts(RuleBasedStateMachine):
     def pods_fail(self, action: Action, pause: float) -> None:
         self._do(action, pause)
 
+    @rule(
+        action=st.one_of(
+            st.builds(do.WorldMoves, st.sampled_from((0.3, 0.0))),
+            st.builds(do.FeatureMoves, st.sampled_from((0.5, 0.19, 0.0))),
+            st.builds(do.Observer, st.booleans()),
+            st.builds(do.CopiesDeleted),
+        ),
+        pause=pauses,
+    )
+    def world_moves(self, action: Action, pause: float) -> None:
+        self._do(action, pause)
+
     @rule(mode=st.sampled_from(("ok", *MODES)), pause=pauses)
     def metrics_change(self, mode: str, pause: float) -> None:
         self._do(do.Weather(mode), pause)

@@ -16,6 +16,7 @@ from tests.builders import START
 from tests.simulation.kubelet import NEVER, Behaviours, now
 
 SCRAPE = 5.0
+OBSERVER = "modelrollout_observer_"
 MODES = ("ok", "refused", "hung", "empty", "nan", "garbage", "stale")
 BUCKETS = (("1", 0.0), ("5", 0.5), ("10", 0.9), ("25", 0.999), ("+Inf", 1.0))
 """Latency in milliseconds: which share of the requests took at most so long."""
@@ -59,6 +60,9 @@ class PrometheusModel:
     asked: int = 0
     answered_at: float = NEVER
     mode: str = "ok"
+    features: dict[str, float] = field(default_factory=lambda: {"age": 0.02, "income": 0.05})
+    """What the observer's counters come to for each feature of the inputs, as PSI; empty without an observer."""
+    observing: bool = False
     _stale_since: float = 0.0
     _counters: dict[str, _Counter] = field(default_factory=dict)
     _rates: dict[str, Rates] = field(default_factory=dict)
@@ -83,6 +87,8 @@ class PrometheusModel:
 
     async def query(self, query: str, at: datetime) -> Answer:
         await self._weather()
+        if OBSERVER in query:
+            return self._observed(query, at)
         found = _read(query)
         if found is None:
             raise InvalidQueryError(f"this Prometheus does not know {query!r}")
@@ -95,6 +101,8 @@ class PrometheusModel:
 
     async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
         await self._weather()
+        if OBSERVER in query:
+            return self._observed(query, end)
         if query.startswith("last_over_time("):
             return self._counters_at_points(query, start, end, step)
         if self.mode in ("empty", "stale"):
@@ -103,6 +111,15 @@ class PrometheusModel:
         value = self.behaviours[found[1]].drift if found else 0.0
         value = {"nan": math.nan, "garbage": math.inf}.get(self.mode, value)
         return Answer("matrix", (Series({}, ((end.timestamp(), value),)),))
+
+    def _observed(self, query: str, at: datetime) -> Answer:
+        """PSI of each feature, how many requests it is made of, or whether there is such a series."""
+        if not self.observing or self.mode in ("empty", "stale"):
+            return Answer("vector", ())
+        lie = {"nan": math.nan, "garbage": math.inf}.get(self.mode)
+        when, counted = at.timestamp(), "ln(" not in query
+        values = {name: 10_000.0 if counted else psi if lie is None else lie for name, psi in self.features.items()}
+        return Answer("vector", tuple(Series({"feature": name}, ((when, value),)) for name, value in values.items()))
 
     def _counters_at_points(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
         """At each point the newest sample of the range, if there is one."""

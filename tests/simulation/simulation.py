@@ -16,12 +16,12 @@ from typing_extensions import override
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.status import ModelDeploymentStatus, Phase, status_from
 from modelrollout.controller.cache import Key
-from modelrollout.render.names import LABEL_REVISION
+from modelrollout.render.names import LABEL_REVISION, OBSERVER
 from modelrollout.render.readback import backends_of
 from modelrollout.rollout.plan import WHOLE
 from modelrollout.settings import Settings
 from tests.builders import NAME, NAMESPACE, Manifest, manifest, name_of, settings
-from tests.simulation.gateway import ROUTES, GatewayModel, weights_of
+from tests.simulation.gateway import ROUTES, GatewayModel, observed_by, weights_of
 from tests.simulation.invariants import Invariants
 from tests.simulation.kubelet import Behaviours, Kubelet
 from tests.simulation.metrics import PrometheusModel
@@ -138,6 +138,26 @@ class Simulation:
     def command(self, text: str) -> None:
         body = {key: self.wish()[key] for key in ("apiVersion", "kind", "metadata", "spec")}
         self.write({**body, "metadata": {**body["metadata"], "annotations": {"modelrollout.io/command": text}}})
+
+    def observer(self, there: bool) -> None:
+        """The platform brings an observer to the namespace, or takes it away."""
+        self.metrics.observing = there
+        if not there:
+            self.store.remove("Service", OBSERVER)
+            return
+        labels = {
+            "app.kubernetes.io/managed-by": "modelrollout",
+            "app.kubernetes.io/name": OBSERVER,
+            "app.kubernetes.io/component": "observer",
+        }
+        ports = [{"name": "http", "port": 8000}, {"name": "grpc", "port": 8001}, {"name": "metrics", "port": 9100}]
+        metadata = {"name": OBSERVER, "namespace": NAMESPACE, "labels": labels}
+        spec = {"selector": {"app.kubernetes.io/name": OBSERVER}, "ports": ports}
+        self.store.write({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+
+    def copied(self) -> set[str]:
+        """The Services that get copies for the observer, by the routes as they are."""
+        return {name for kind in ROUTES for route in self.routes(kind) for name in observed_by(route)}
 
     def delete(self) -> None:
         """A person deletes the ModelDeployment."""

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from modelrollout.api.guard import Guard, OnBreach
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment, revision_name
-from modelrollout.api.status import HistoryEntry, ModelDeploymentStatus, Outcome, RolloutStatus, Verdict, status_from
+from modelrollout.api.reasons import AttemptReason
+from modelrollout.api.status import (
+    HistoryEntry,
+    ModelDeploymentStatus,
+    Outcome,
+    Phase,
+    RolloutStatus,
+    Verdict,
+    status_from,
+)
 from modelrollout.api.strategies import BlueGreen, Canary, Shadow, ShadowEnd, Strategy
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import NAME
@@ -78,6 +87,10 @@ class Trial:
             if rollout.attempt < self._attempt and not self.distrusted:
                 yield f"I11: attempt {rollout.attempt} after attempt {self._attempt}"
             yield from self._begins(rollout, status.revisions.stable is not None)
+        if status.phase is Phase.ROLLING_BACK and rollout.reason == AttemptReason.GUARD_BREACHED:
+            breaches = [guard for guard in rollout.guards if guard.verdict is Verdict.BREACH]
+            if breaches and all(guard.both for guard in breaches) and not self.distrusted:
+                yield f"I14: taken back for {', '.join(guard.name for guard in breaches)}, which both arms break"
         stage = (rollout.attempt, rollout.step, rollout.step_started_at, status.phase)
         if stage[:3] != self._stage[:3]:
             self._stage_since = now()

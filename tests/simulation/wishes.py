@@ -21,6 +21,12 @@ STEPS: dict[str, tuple[Manifest, ...]] = {
 PAUSING: Manifest = {**ERRORS, "onBreach": "Pause"}
 WARNING: Manifest = {**ERRORS, "onBreach": "Warn"}
 LATE: Manifest = {**DRIFT, "fromStep": 2, "toStep": 2}
+INPUTS: Manifest = {"name": "inputs", "sli": "input-psi", "max": 0.2, "minSamples": 100}
+OBSERVATION: Manifest = {
+    "percent": 25,
+    "profile": {"configMap": {"name": "profiles", "key": "digits"}},
+    "drift": {"maxPsi": 0.2, "interval": "1m"},
+}
 GUARDS: dict[str, tuple[Manifest, ...]] = {
     "errors": (ERRORS,),
     "both": (ERRORS, DRIFT),
@@ -28,6 +34,7 @@ GUARDS: dict[str, tuple[Manifest, ...]] = {
     "warn": (WARNING, DRIFT),
     "late": (ERRORS, LATE),
     "drift": (DRIFT,),
+    "inputs": (ERRORS, INPUTS),
     "none": (),
 }
 STRATEGIES = ("Canary", "BlueGreen", "Shadow", "ABTest", "Recreate")
@@ -55,6 +62,7 @@ class Wish:
     then: str = "Canary"
     decide: str = "Guards"
     pool: str = "cpu"
+    observed: bool = False
 
     def manifest(self) -> Manifest:
         """As the API server would take it: what contradicts is decided for the strategy."""
@@ -68,7 +76,9 @@ class Wish:
         surge = self.surge if has_steps else None
         if surge in ("0", "0%") and self.replicas == 1:
             surge = "1"
-        return manifest(
+        if not self.observed or service:
+            guards = tuple(guard for guard in guards if guard != INPUTS)
+        body = manifest(
             self.version,
             replicas=self.replicas,
             steps=STEPS[self.steps],
@@ -84,6 +94,9 @@ class Wish:
             evaluationInterval="10s",
             **self._blocks(service),
         )
+        if self.observed and not service:
+            body["spec"]["observation"] = OBSERVATION
+        return body
 
     def _copies(self) -> bool:
         """Whether requests are copied: the errors of gRPC cannot be judged by copies, which is refused."""
@@ -151,6 +164,7 @@ wishes = st.builds(
     preview=mostly(False, True),
     then=st.sampled_from(("Approval", "Canary", "BlueGreen", "End")),
     decide=mostly("Guards", "Approval"),
+    observed=mostly(False, True),
 )
 """Any spec."""
 CHANGES: dict[str, tuple[Any, ...]] = {
@@ -166,6 +180,7 @@ CHANGES: dict[str, tuple[Any, ...]] = {
     "renamed": (False, True),
     "surge": (None, "0", "1", "50%"),
     "pool": ("cpu", "nowhere"),
+    "observed": (False, True),
 }
 changes = st.sampled_from(sorted(CHANGES)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(CHANGES[name]))
