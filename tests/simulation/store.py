@@ -80,7 +80,7 @@ class Store:
             for part in ("ownerReferences", "creationTimestamp"):
                 if part in body["metadata"]:
                     metadata[part] = body["metadata"][part]
-            for part in ("spec", "status"):
+            for part in ("spec", "status", "data"):
                 if part in body:
                     new[part] = body[part]
         if old is not None and new == old:

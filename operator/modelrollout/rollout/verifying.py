@@ -45,7 +45,8 @@ def verify(situation: Situation) -> Draft:
         return prepare(situation)
     if situation.observed.route.weight_of(attempt.revision) > ARMED:
         # All was well when its first weight was written. Waiting for anything now would leave users on it unguarded.
-        return _first_traffic(situation, state, situation.since(attempt.step_started_at) > SLOW_GATEWAY)
+        began = gate.finished_at if gate is not None and gate.finished_at else attempt.step_started_at
+        return _first_traffic(situation, state, situation.since(began) > SLOW_GATEWAY)
     if gate is None or gate.state is not GateState.PASSED:
         return _gates_pending(situation, state)
     trial = of_attempt(situation)
