@@ -84,7 +84,7 @@ def test_all_gates_pass_and_ride_on_the_writes_that_happen_anyway() -> None:
             assert told[kind] == ("True", "Passed")
         record = revision_status_from((run.store.get("ModelRevision", V2) or {}).get("status"))
         assert [gate.state for gate in record.attempts[0].gates] == ["Passed"] * 4
-        assert "5/s" in record.attempts[0].gates[3].message
+        assert "100/s for 10 s on 2 pods (stable's rate)" in record.attempts[0].gates[3].message
 
     story(tell)
 
