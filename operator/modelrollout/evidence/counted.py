@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, pairwise
 
 from modelrollout.evidence.context import LEAST_SHARE, Context
 from modelrollout.evidence.counters import Scrapes
@@ -137,15 +138,15 @@ class _Reader:
     def _process(self, members: Sequence[Series], arms: tuple[Counts, Counts]) -> tuple[float, float]:
         """When one process was seen last, and what counts as a gap in its scrapes."""
         roles = [(self.counters.roles_of(one), one) for one in members]
-        scrapes = Scrapes.of([one for names, one in roles if {"alive", "sentinel"} & set(names)])
         alive = [one for names, one in roles if names == ("alive",)]
         own: dict[str, list[Series]] = defaultdict(list)
         for names, one in roles:
             if "sentinel" in names:
                 own[one.labels.get(self.known.clusters.label, "")].append(one)
+        seen = {at for one in (*alive, *chain(*own.values())) for at, _ in one.samples}
+        scrapes = Scrapes(tuple(sorted(seen)), _drops(alive))
         steps = _Steps.of(scrapes.times, self.pieces, self.spans, self.look)
-        restarts = {cluster: Scrapes.of(alive + sentinels).restarts for cluster, sentinels in own.items()}
-        lives = Scrapes.of(alive).restarts
+        restarts = {cluster: tuple(sorted(scrapes.restarts + _drops(found))) for cluster, found in own.items()}
         for names, one in roles:
             cluster = one.labels.get(self.known.clusters.label, "")
             arm = next((place for place, mine in enumerate(self.arms) if cluster and mine.fullmatch(cluster)), None)
@@ -155,34 +156,54 @@ class _Reader:
             if "buckets" in names:
                 keys.append(f"le {one.labels.get('le', '')}")
             if keys:
-                grown = steps.growth(one.samples, restarts.get(cluster, lives))
+                grown = steps.growth(one.samples, restarts.get(cluster, scrapes.restarts))
                 for key in keys:
-                    have = arms[arm].setdefault(key, [0.0] * len(self.pieces.times))
-                    arms[arm][key] = [before + more for before, more in zip(have, grown, strict=True)]
+                    have = arms[arm].get(key)
+                    arms[arm][key] = grown if have is None else [a + b for a, b in zip(have, grown, strict=True)]
         return scrapes.newest() or -math.inf, scrapes.gap
+
+
+def _drops(sentinels: Sequence[Series]) -> tuple[float, ...]:
+    """When any of these counters was seen lower than before: its process or cluster began anew."""
+    found: list[float] = []
+    for one in sentinels:
+        values = [value for _, value in one.samples]
+        if values != sorted(values):
+            found += [at for (_, before), (at, value) in pairwise(one.samples) if value < before]
+    return tuple(found)
 
 
 @dataclass(frozen=True)
 class _Steps:
     """The times between two scrapes of a process: ``pieces`` has the piece each belongs to, -1 for none.
 
-    What was counted between a scrape under one weight and the next under another belongs to neither.
+    What was counted between a scrape under one weight and the next under another belongs to neither. ``runs`` are
+    (piece, index of the scrape before its first time, index of its last scrape).
     """
 
     times: tuple[float, ...]
     pieces: tuple[int, ...]
     count: int
+    runs: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def of(cls, times: tuple[float, ...], cut: Cuts, spans: Sequence[float], look: float) -> _Steps:
-        found = []
+        """The steps of a process that was scraped at these times; a point shows a sample up to ``look`` before it."""
+        found: list[int] = []
         before = -math.inf
         for at in times:
-            # A point shows a sample up to ``look`` before it.
             span = bisect_right(spans, before - look)
             found.append(cut.piece(at) if span and span == bisect_right(spans, at) else -1)
             before = at
-        return cls(times, tuple(found), len(cut.times))
+        runs: list[tuple[int, int, int]] = []
+        for index, piece in enumerate(found):
+            if piece < 0:
+                continue
+            if runs and runs[-1][0] == piece and runs[-1][2] == index - 1:
+                runs[-1] = (piece, runs[-1][1], index)
+            else:
+                runs.append((piece, index - 1, index))
+        return cls(times, tuple(found), len(cut.times), tuple(runs))
 
     def growth(self, samples: Sequence[tuple[float, float]], restarts: Sequence[float]) -> list[float]:
         """How much one counter grew in each piece.
@@ -191,6 +212,23 @@ class _Steps:
         where its value dropped and where its process restarted.
         """
         grown = [0.0] * self.count
+        if not samples:
+            return grown
+        born = len(self.times) - len(samples)
+        times, values = zip(*samples, strict=True)
+        level = list(values)
+        even = born >= 0 and not restarts and self.times[born:] == times and level == sorted(level)
+        if not even or not math.isfinite(sum(level)):
+            return self._uneven(samples, restarts, grown)
+        level = [0.0] * born + level
+        for piece, before, last in self.runs:
+            grown[piece] += level[last] - level[before]
+        return grown
+
+    def _uneven(
+        self, samples: Sequence[tuple[float, float]], restarts: Sequence[float], grown: list[float]
+    ) -> list[float]:
+        """The same for a series with gaps, drops or values that are no numbers."""
         index, last, seen = 0, 0.0, -1
         for at, value in samples:
             while index < len(self.times) and self.times[index] < at:
@@ -200,11 +238,10 @@ class _Steps:
             if not math.isfinite(value):
                 seen = index
                 continue
-            piece = self.pieces[index]
-            if piece >= 0:
-                whole = seen == index - 1 and value >= last
-                if whole and restarts and bisect_right(restarts, at) > bisect_right(restarts, self.times[seen]):
-                    whole = False
-                grown[piece] += value - last if whole else value
+            if self.pieces[index] >= 0:
+                goes_on = seen >= index - 1 and value >= last
+                if goes_on and bisect_right(restarts, at) > bisect_right(restarts, self.times[seen]):
+                    goes_on = False
+                grown[self.pieces[index]] += value - last if goes_on else value
             last, seen = value, index
         return grown

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 from modelrollout.evidence.statistics.eprocess import Evidence, mixed
 
-BASELINES = (0.0005, 0.002, 0.008, 0.03, 0.1, 0.25, 0.5)
+BASELINES = (0.001, 0.006, 0.03, 0.12, 0.4)
 """Means of stable that the bets are made for; any other is covered too, with a little less power."""
 
-STAKES = tuple(0.95 / 1.9**step for step in range(8))
+STAKES = tuple(0.9 / 2.6**step for step in range(5))
 """How much is staked, as a share of what can be lost."""
 
 
@@ -62,15 +62,18 @@ def rise(
 
 
 def _growth(counts: tuple[float, ...], bets: Sequence[tuple[float, ...]]) -> list[float]:
-    seen = [(place, count) for place, count in enumerate(counts) if count]
-    return [sum([count * bet[place] for place, count in seen]) for bet in bets]
+    total = [0.0] * len(bets[0])
+    for count, column in zip(counts, bets, strict=True):
+        if count:
+            total = [before + count * factor for before, factor in zip(total, column, strict=True)]
+    return total
 
 
 @lru_cache(maxsize=512)
 def _bets(
     ratio: float, least: float, candidate: tuple[float, ...], stable: tuple[float, ...]
 ) -> tuple[tuple[float, ...], ...]:
-    """For each bet the logarithm of its factor at every outcome of the candidate, then at every one of stable."""
+    """The logarithms of the factors of all bets, at every outcome of the candidate and then at every one of stable."""
     bets = []
     for baseline in BASELINES:
         # What keeps every factor above 0, at the candidate's best outcome and at stable's worst.
@@ -83,4 +86,4 @@ def _bets(
                     *(math.log1p(-amount * ratio * (value - baseline)) for value in stable),
                 )
             )
-    return tuple(bets)
+    return tuple(zip(*bets, strict=True))

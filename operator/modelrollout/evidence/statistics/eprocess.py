@@ -56,7 +56,7 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidenc
         running = [total + step for total, step in zip(running, growth[index], strict=True)]
         if starts[index] != NOTHING:
             greatest = max(running)
-            total = greatest + math.log(sum(math.exp(term - greatest) for term in running))
+            total = greatest + math.log(sum([math.exp(term - greatest) for term in running]))
             terms.append((starts[index] - share + total, index))
     return Evidence(log_sum(term for term, _ in terms), max(terms)[1] if terms else 0)
 
