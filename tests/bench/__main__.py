@@ -32,10 +32,11 @@ MODULES = {
     "memory": "memory",
     "outages": "outages",
     "judgement": "judgement",
+    "observer": "observer",
 }
 """Benchmark: its module here, which has ``run(result, quick)``."""
 
-ALONE = frozenset({"memory", "decision", "judgement"})
+ALONE = frozenset({"memory", "decision", "judgement", "observer"})
 """Those that need no local cluster."""
 
 
