@@ -346,3 +346,57 @@ def test_the_series_of_another_namespace_do_not_count(server: Prometheus, where:
     assert mine.value is None
     (all_of_them,) = evaluate(server, guard("label-flips"), replace(where, enforce_namespace=False))
     assert (all_of_them.value, all_of_them.samples) == (0.0, 50)
+
+
+def test_triton_by_the_pods_of_the_arm(server: Prometheus, where: Context) -> None:
+    """A pod whose server restarts in place goes on from 0; a ModelDeployment named like our revision is another one."""
+    names = {
+        f"{where.revision}-756c694b87-f2lth": 1,
+        f"{where.revision}-6cd79f5b96-zkxqp": 2,
+        f"{where.stable}-756c694b87-f2lth": 50,
+        f"{where.revision}-0123456789-756c694b87-f2lth": 50,
+    }
+    now = NOW.timestamp()
+
+    def at(pod: str, name: str, values: list[float], **labels: str) -> tuple[Labels, list[tuple[float, float]]]:
+        place = {"namespace": "demo", "pod": pod, "instance": pod, "job": "triton", "model": "m", "version": "1"}
+        times = [now - 5 - 10 * age for age in reversed(range(len(values)))]
+        return {"__name__": name, **place, **labels}, list(zip(times, values, strict=True))
+
+    for pod, many in names.items():
+        steps = [100.0, 100.0, 104.0, 2.0 * many, 6.0 * many]
+        server.write(
+            [
+                at(pod, "nv_inference_request_success", steps),
+                at(pod, "nv_inference_request_failure", [0, 0, 0, 0, float(many)], reason="BACKEND"),
+                at(pod, "nv_inference_request_failure", [0, 0, 0, 0, 0], reason="REJECTED"),
+                at(pod, "nv_inference_queue_duration_us", [one * 3000 for one in steps]),
+                at(pod, "nv_inference_compute_input_duration_us", [one * 1000 for one in steps]),
+                at(pod, "nv_inference_compute_infer_duration_us", [one * 8000 for one in steps]),
+                at(pod, "nv_inference_compute_output_duration_us", [one * 500 for one in steps]),
+                at(pod, "nv_inference_count", [one * 4 for one in steps]),
+                at(pod, "nv_inference_exec_count", steps),
+                at(pod, "nv_inference_pending_request_count", [7.0 * many, 0, 2.0 * many, 0, 4.0 * many]),
+                at(pod, "nv_gpu_utilization", [0.9, 0.2, 0.2, 0.2, 0.2 * many], gpu_uuid="gpu-0"),
+                at(pod, "nv_gpu_memory_used_bytes", [9.0, 2.0, 3.0, 2.0, 2.0 + many], gpu_uuid="gpu-0"),
+                at(pod, "nv_gpu_memory_total_bytes", [10.0, 10.0, 10.0, 10.0, 10.0], gpu_uuid="gpu-0"),
+            ]
+        )
+    # The window begins after the first scrape of five, 45 s ago; the drop to 2 (or 4) is a restart.
+    window = timedelta(seconds=42)
+
+    def read(sli: str, **labels: str) -> tuple[float | None, float | None]:
+        (reading,) = evaluate(server, guard(sli, window, where=labels), where)
+        return reading.value, reading.samples
+
+    value, samples = read("triton-failure-ratio")
+    assert (value, samples) == (pytest.approx(3 / 21), 21)
+    assert read("triton-failure-ratio", reason="REJECTED") == (0.0, 21)
+    assert read("triton-failure-ratio", reason="BACKEND", model="m") == (pytest.approx(3 / 21), 21)
+    assert read("triton-failure-ratio", model="other")[0] is None
+    assert read("triton-queue-time") == (pytest.approx(0.003), 18)
+    assert read("triton-compute-time") == (pytest.approx(0.0095), 18)
+    assert read("triton-batch-size") == (pytest.approx(4.0), 18)
+    assert read("triton-pending-requests") == (pytest.approx((0 + 4 + 0 + 8) / 4), 18)
+    assert read("gpu-utilization")[0] == pytest.approx((0.2 + 0.2 + 0.2 + 0.4) / 4)
+    assert read("gpu-memory")[0] == pytest.approx(0.4)
