@@ -31,6 +31,9 @@ COMMANDS = {
     "explain": Entry("explain:explain", SEEING, "Why it is where it is, in sentences with the evidence."),
     "history": Entry("history:history", SEEING, "Attempts, revisions and commands, with who and why."),
     "plan": Entry("plan:plan", WRITING, "What applying a file would do: steps, room, guards with today's values."),
+    "backtest": Entry(
+        "backtest:backtest", WRITING, "How often guards would have fired over the history."
+    ),
     "promote": Entry("steering:promote", STEERING, "Go on where a person is waited for; --full: to all traffic."),
     "abort": Entry("steering:abort", STEERING, "Give the attempt up; its revision is quarantined."),
     "pause": Entry("steering:pause", STEERING, "Freeze the steps; guards stay on."),

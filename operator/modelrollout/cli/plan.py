@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import yaml
 
+from modelrollout.cli.documents import read_documents
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
 from modelrollout.cli.options import Place, examples, output_option, place_options, width, write_document, write_lines
@@ -79,16 +78,7 @@ def plan(
 
 def _documents(paths: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The ModelDeployments of the files, and what else is in them."""
-    documents: list[Any] = []
-    for path in paths:
-        try:
-            text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-            documents += yaml.safe_load_all(text)
-        except (OSError, UnicodeDecodeError) as error:
-            raise Complaint(f"{path} cannot be read: {error}", Exit.USAGE) from error
-        except yaml.YAMLError as error:
-            raise Complaint(f"{path} is not YAML: {' '.join(str(error).split())}", Exit.INVALID) from error
-    objects = [item for item in documents if isinstance(item, dict)]
+    objects = read_documents(paths)
     found = [item for item in objects if item.get("kind") == "ModelDeployment"]
     if not found:
         raise Complaint(f"{', '.join(paths)} has no ModelDeployment", Exit.INVALID)

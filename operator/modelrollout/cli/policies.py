@@ -10,7 +10,7 @@ from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.rolloutpolicy import Policy, Selector, SliDefinition, parse_policy
-from modelrollout.api.rolloutspec import PolicyKind
+from modelrollout.api.rolloutspec import PolicyKind, PolicyReference
 from modelrollout.evidence.check import guards_problem
 from modelrollout.evidence.policies import KnownPolicy, Resolution, read_policy, resolve
 from modelrollout.ports import PortError
@@ -87,6 +87,18 @@ def applied(wish: ModelDeployment, policies: Policies) -> tuple[Resolution, tupl
         resolution = replace(resolution, problem=None)
     left_out = (f"{each.kind} {each.name} is not known here: its guards are left out" for each in unknown)
     return resolution, (*policies.notes, *left_out)
+
+
+def only_from(wish: ModelDeployment, policies: Policies) -> tuple[Resolution, tuple[str, ...]]:
+    """What ``wish`` would get of these policies alone: without its own guards, and of those without a selector too."""
+    reach = [policy for policy in policies.known if policy.reaches(wish.metadata.namespace)]
+    named = tuple(PolicyReference(kind=policy.kind, name=policy.name) for policy in reach if policy.selector is None)
+    rollout = wish.spec.rollout.model_copy(update={"guards": (), "policies": named, "unguarded": False})
+    bare = wish.model_copy(update={"spec": wish.spec.model_copy(update={"rollout": rollout})})
+    resolution = resolve(bare, reach)
+    if resolution.wish.spec.rollout.guards:
+        return resolution, ()
+    return replace(resolution, problem=None), ("no policy of the files has a guard for it",)
 
 
 def policy_problem(document: Mapping[str, Any]) -> tuple[Policy | None, str | None]:

@@ -113,12 +113,12 @@ def checked_guards(
         return (), "unguarded: traffic moves by time alone" if rollout.unguarded else "no guard is known here"
     origins = {origin.guard: origin for origin in resolution.origins}
     request = _request(wish, live, now)
-    profile = _profile(wish, settings)
+    profile = profile_of(wish, settings)
     enforce = settings is None or settings.enforce_namespace
     trial = Context.of(wish, request, profile, resolution.definitions, enforce)
     resolved = resolve_guards(rollout.guards, trial, now)
     stable = live.status.revisions.stable if live is not None else None
-    prometheus, note = _prometheus(rollout.prometheus, settings, url)
+    prometheus, note = prometheus_of(rollout.prometheus, settings, url)
     if prometheus is None:
         return tuple(Checked(each, None, origins.get(each.guard.name)) for each in resolved), note
     results = asyncio.run(_ask(wish, trial.other if stable else trial, request, prometheus, now))
@@ -137,10 +137,10 @@ def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:
     request = _as_the_operator(snapshot)
     if snapshot.wish is None or request is None:
         return ()
-    prometheus, _ = _prometheus("", None, url)
+    prometheus, _ = prometheus_of("", None, url)
     if prometheus is None:
         return ()
-    context = Context.of(snapshot.wish, request, _profile(snapshot.wish, None))
+    context = Context.of(snapshot.wish, request, profile_of(snapshot.wish, None))
     results = asyncio.run(_ask(snapshot.wish, context, request, prometheus, snapshot.now))
     return statuses_of(results)
 
@@ -168,14 +168,16 @@ def _request(wish: ModelDeployment, live: Snapshot | None, now: datetime) -> Eva
     )
 
 
-def _profile(wish: ModelDeployment, settings: Settings | None) -> str | None:
+def profile_of(wish: ModelDeployment, settings: Settings | None) -> str | None:
+    """The SLI catalog of its gateway; None where it has no gateway."""
     gateway = wish.spec.traffic.gateway
     if gateway is None:
         return None
     return str((settings or Settings()).gateway(gateway.namespace or wish.metadata.namespace, gateway.name).profile)
 
 
-def _prometheus(name: str, settings: Settings | None, url: str | None) -> tuple[Prometheus | None, str]:
+def prometheus_of(name: str, settings: Settings | None, url: str | None) -> tuple[Prometheus | None, str]:
+    """The one at ``url``, else the one of that name in the settings; None and why where there is none."""
     if url is not None:
         try:
             return Prometheus(url=url), ""

@@ -1,0 +1,311 @@
+"""``modelrollout backtest``: how often guards would have fired over the history in Prometheus."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modelrollout.cli.exits import Exit
+from modelrollout.cli.failing import Complaint, plainly
+from modelrollout.cli.options import (
+    Place,
+    duration,
+    examples,
+    output_option,
+    place_options,
+    usage,
+    width,
+    write_document,
+    write_lines,
+)
+
+if TYPE_CHECKING:
+    from modelrollout.adapters.userclient import UserClient
+    from modelrollout.api.guard import Guard
+    from modelrollout.cli.view.backtest import Report
+    from modelrollout.cli.view.past import Past
+    from modelrollout.settings import Prometheus
+
+MOST_QUESTIONS = 5000
+ANSWER_WAIT = timedelta(seconds=60)
+QUIET = 2.0
+"""Seconds after which a line of progress is shown."""
+
+
+@click.command(
+    epilog=examples(
+        "modelrollout backtest --against 14d -f policy.yaml --prometheus http://localhost:9090",
+        "modelrollout backtest --against 3d --deployment demo/digits --prometheus http://localhost:9090",
+        "modelrollout backtest --against 12h -f digits.yaml -o json | jq '.[].guards[] | {name, served}'",
+    )
+)
+@click.option("--against", required=True, metavar="TIME", help="How far back, like 14d, 36h or 90m.")
+@click.option(
+    "-f",
+    "--filename",
+    "paths",
+    multiple=True,
+    metavar="FILE",
+    help="File with policies whose guards are replayed, or ModelDeployments as they shall be; - is stdin. May be "
+    "repeated. Default: the guards that each ModelDeployment has now.",
+)
+@click.option(
+    "--deployment",
+    "names",
+    multiple=True,
+    metavar="NAMESPACE/NAME",
+    help="Over whose past; may be repeated. Default: those of FILE, else all that there are.",
+)
+@click.option("--prometheus", metavar="URL", help="Prometheus to ask. Default: that of the operator's settings.")
+@click.option("--step", default="1m", show_default=True, callback=duration, help="Time between two evaluations.")
+@click.option(
+    "--settings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The operator's settings file. Default: its ConfigMap in the cluster.",
+)
+@output_option
+@place_options
+def backtest(
+    place: Place,
+    against: str,
+    paths: tuple[str, ...],
+    names: tuple[str, ...],
+    prometheus: str | None,
+    step: float,
+    settings: Path | None,
+    output: str | None,
+) -> None:
+    """Replay guards over the history in Prometheus; nothing is changed.
+
+    Guards with bounds are judged as if what served had been on trial again, one rollout after the other; guards
+    relative to stable in the rollouts that the ModelRevisions remember, as all others are there too. It tells for each
+    guard how often it would have fired, and the first, last and worst moment.
+
+    Exit codes: 0 no guard would have taken back what was good, 3 one would have, 6 a file or guard is invalid, 2 wrong
+    usage, 1 anything else.
+    """
+    with plainly():
+        span, each = _span(against), timedelta(seconds=step)
+        if not timedelta(seconds=5) <= each <= timedelta(hours=1) or span < 10 * each:
+            raise usage("--step must be from 5s to 1h, and --against at least ten of them")
+        client = place.connect()
+        work = _gathered(client, place, paths, names, settings, span, each)
+        reports = _replayed(work, prometheus)
+        _show(reports, output)
+        if any(found.problem or found.served.invalid for report in reports for found in report.guards):
+            raise SystemExit(int(Exit.INVALID))
+        if any(report.fired for report in reports):
+            raise SystemExit(int(Exit.TAKEN_BACK))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One ModelDeployment to replay: its guards with where they come from, and whom to ask."""
+
+    past: Past
+    guards: Sequence[Guard]
+    origins: dict[str, str]
+    prometheus: Prometheus | None
+    notes: tuple[str, ...]
+
+
+def _span(text: str) -> timedelta:
+    """``14d`` too, which the API's durations do not have."""
+    from modelrollout.api.durations import parse_duration
+
+    days, unit, rest = text.partition("d")
+    try:
+        return timedelta(days=int(days)) if unit and not rest else parse_duration(text)
+    except (ValueError, OverflowError) as error:
+        raise usage(f"--against {text}: give a time like 14d, 36h or 90m") from error
+
+
+def _gathered(
+    client: UserClient,
+    place: Place,
+    paths: tuple[str, ...],
+    names: tuple[str, ...],
+    settings: Path | None,
+    span: timedelta,
+    step: timedelta,
+) -> list[_Work]:
+    from modelrollout.cli.documents import read_documents
+    from modelrollout.cli.policies import in_documents, is_policy, policy_problem
+
+    documents = read_documents(paths)
+    for document in documents:
+        problem = policy_problem(document)[1] if is_policy(document) else None
+        if problem:
+            raise Complaint(problem, Exit.INVALID)
+    wished = [item for item in documents if item.get("kind") == "ModelDeployment"]
+    policies = in_documents(documents, place.namespace)
+    if paths and not wished and not policies.known:
+        raise Complaint(f"{', '.join(paths)} has neither policies nor ModelDeployments", Exit.INVALID)
+    live = _live(client, names, wished)
+    if not live:
+        raise Complaint("there is no ModelDeployment to replay")
+    now = client.now().replace(microsecond=0)
+    return [_work(client, item, wished, policies, settings, (now - span, now), step) for item in live]
+
+
+def _live(client: UserClient, names: tuple[str, ...], wished: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The ModelDeployments of the cluster over whose past the guards are replayed."""
+    if not names and wished:
+        places = [item.get("metadata") or {} for item in wished]
+        names = tuple(f"{one.get('namespace') or client.namespace}/{one.get('name')}" for one in places)
+    if not names or "all" in names:
+        items, _ = client.list_objects("ModelDeployment", None)
+        return items
+    found = []
+    for name in names:
+        namespace, _, bare = name.rpartition("/")
+        item = client.get("ModelDeployment", namespace or client.namespace, bare)
+        if item is None:
+            raise Complaint(f"there is no ModelDeployment {namespace or client.namespace}/{bare} with a past to replay")
+        found.append(item)
+    return found
+
+
+def _work(
+    client: UserClient,
+    item: dict[str, Any],
+    wished: list[dict[str, Any]],
+    files: Any,
+    settings: Path | None,
+    times: tuple[datetime, datetime],
+    step: timedelta,
+) -> _Work:
+    """What to replay of one ModelDeployment: the guards of the files, else those that it has."""
+    from modelrollout.api.errors import InvalidSpec
+    from modelrollout.api.modeldeployment import parse_modeldeployment
+    from modelrollout.cli import surroundings
+    from modelrollout.cli.policies import applied, in_cluster, only_from
+    from modelrollout.cli.reading import children_of
+    from modelrollout.cli.view.origins import origin_words
+    from modelrollout.cli.view.past import Past
+    from modelrollout.cli.view.snapshot import snapshot
+
+    namespace, name = str(item["metadata"].get("namespace") or client.namespace), str(item["metadata"]["name"])
+    client.namespace = namespace
+    mine = [each for each in wished if (each.get("metadata") or {}).get("name") == name]
+    try:
+        raw = mine[0] if mine else item
+        wish = parse_modeldeployment({**raw, "metadata": {**(raw.get("metadata") or {}), "namespace": namespace}})
+    except InvalidSpec as error:
+        raise Complaint(f"{namespace}/{name}: {error}", Exit.INVALID) from error
+    if files.known and not mine:
+        resolution, notes = only_from(wish, files)
+    else:
+        resolution, notes = applied(wish, files.over(in_cluster(client, namespace)))
+    if resolution.problem:
+        raise Complaint(f"{namespace}/{name}: {resolution.problem}", Exit.INVALID)
+    children = children_of(client, name)
+    live = snapshot(item, children, times[1])
+    known = surroundings.operator_settings(client, namespace, settings)
+    created = live_since(item, times[0])
+    profile = surroundings.profile_of(wish, known.settings)
+    past = Past(live, resolution.wish, max(times[0], created), times[1], step, profile, resolution.definitions)
+    prometheus, _ = surroundings.prometheus_of(wish.spec.rollout.prometheus, known.settings, None)
+    origins = {origin.guard: origin_words(origin) for origin in resolution.origins}
+    return _Work(past, resolution.wish.spec.rollout.guards, origins, prometheus, (*notes, *children.unreadable))
+
+
+def live_since(item: dict[str, Any], otherwise: datetime) -> datetime:
+    """When the object was made."""
+    try:
+        return datetime.fromisoformat(str(item["metadata"]["creationTimestamp"]))
+    except (KeyError, ValueError):
+        return otherwise
+
+
+def _replayed(work: list[_Work], url: str | None) -> list[Report]:
+    import asyncio
+
+    from modelrollout.cli.replaying import questions
+
+    asks = sum(questions(each.past, each.guards) for each in work)
+    if asks > MOST_QUESTIONS:
+        raise usage(
+            f"that would ask Prometheus {asks} questions, at most {MOST_QUESTIONS} are: name fewer with --deployment, "
+            "or make --against shorter or --step longer"
+        )
+    return asyncio.run(_ask(work, url, _Progress(asks)))
+
+
+async def _ask(work: list[_Work], url: str | None, progress: _Progress) -> list[Report]:
+    from modelrollout.adapters.prometheus import PrometheusMetrics
+    from modelrollout.cli import surroundings
+    from modelrollout.cli.replaying import Replayer
+    from modelrollout.cli.view.backtest import Report
+
+    reports = []
+    for each in work:
+        given = surroundings.prometheus_of("", None, url)[0] if url else each.prometheus
+        if given is None:
+            raise Complaint("no Prometheus is known: give --prometheus URL")
+        metrics = PrometheusMetrics(given.model_copy(update={"timeout": ANSWER_WAIT}))
+        try:
+            found = await Replayer(metrics, progress.asked).run(each.past, each.guards)
+        finally:
+            await metrics.close()
+        past = each.past
+        silent = [note for guard in found if (note := guard.unread)]
+        if found and len(silent) == len(found):
+            raise Complaint(f"{given.url}: {silent[0]}")
+        reports.append(
+            Report(
+                past.wish.metadata.namespace,
+                past.wish.metadata.name,
+                past.since,
+                past.until,
+                past.step,
+                past.length,
+                found,
+                each.origins,
+                each.notes,
+            )
+        )
+    progress.done()
+    return reports
+
+
+class _Progress:
+    """One line on standard error about a replay that takes its time."""
+
+    def __init__(self, asks: int) -> None:
+        self._asks, self._count = asks, 0
+        self._began = self._told = time.monotonic()
+
+    def asked(self) -> None:
+        """One more question was asked."""
+        self._count += 1
+        now = time.monotonic()
+        tty = sys.stderr.isatty()
+        if now - self._began > QUIET and now - self._told > (0.2 if tty else 10 * QUIET):
+            self._told = now
+            text = f"asked {self._count} of {self._asks} questions"
+            sys.stderr.write(f"\r{text}" if tty else f"{text}\n")
+            sys.stderr.flush()
+
+    def done(self) -> None:
+        """Leave the terminal as it was."""
+        if sys.stderr.isatty() and self._told > self._began:
+            sys.stderr.write("\r\033[K")
+
+
+def _show(reports: list[Report], output: str | None) -> None:
+    from modelrollout.cli.view.backtest import report_document, report_lines
+    from modelrollout.cli.view.text import line
+
+    if output:
+        write_document([report_document(report) for report in reports], output)
+        return
+    for number, report in enumerate(reports):
+        write_lines([*([line("")] if number else []), *report_lines(report, width())])
