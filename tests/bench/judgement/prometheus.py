@@ -28,9 +28,9 @@ Samples = tuple[tuple[float, float], ...]
 
 @dataclass
 class _Grid:
-    """What one series was at points a step apart: those before ``next`` are known; ``place`` is how far it was read."""
+    """What one series was at points a step apart, ``origin`` being one; ``place`` is how far it was read."""
 
-    next: float
+    origin: float
     place: int = 0
     points: list[tuple[float, float]] = field(default_factory=list)
 
@@ -74,17 +74,18 @@ class Prometheus:
     def _points(self, key: Key, start: float, end: float, step: float, look: float) -> Samples:
         """The newest sample of the last ``look`` seconds at each point, where there is one.
 
-        Most of the points of one evaluation are those of one before it: they are kept.
+        ``look`` is at most ``step``, so that a sample shows at one point at most. Most of the points of one evaluation
+        are those of one before it: they are kept.
         """
         grid = self._grids.setdefault((key, step, look, round(start % step, 4)), _Grid(start))
         samples = self.fleet.series[key]
-        while grid.next <= end + 1e-6:
-            point = grid.next
-            while grid.place < len(samples) and samples[grid.place][0] <= point + 1e-6:
-                grid.place += 1
-            if grid.place and samples[grid.place - 1][0] > point - look:
-                grid.points.append((point, samples[grid.place - 1][1]))
-            grid.next += step
+        for when, value in samples[grid.place :]:
+            point = grid.origin + math.ceil((when - grid.origin) / step - 1e-9) * step
+            if point - when < look - 1e-6:
+                if grid.points and grid.points[-1][0] == point:
+                    grid.points.pop()
+                grid.points.append((point, value))
+        grid.place = len(samples)
         first = bisect_left(grid.points, (start - 1e-6, -math.inf))
         return tuple(grid.points[first : bisect_right(grid.points, (end + 1e-6, math.inf))])
 
