@@ -18,6 +18,8 @@ from modelrollout.profile.making import probabilities
 from modelrollout.profile.model import OTHER
 
 CLASS_LIMIT, SLICE_LIMIT, REVISION_LIMIT = 64, 16, 4
+CELL_LIMIT = 4096
+"""Pairs of classes that are counted apart, over all slices and revisions; further ones are ``other``."""
 ROW_LIMIT = 256
 """Answers with more rows than this wait for no label."""
 CALIBRATION_BINS = 10
@@ -181,6 +183,8 @@ class Joiner:
             predicted = prediction.labels[row]
             right = predicted == true
             key = (prediction.revision, part, name, name if right else self._classes.shown(predicted), right)
+            if key not in self.joined and len(self.joined) >= CELL_LIMIT:
+                key = (prediction.revision, part, OTHER, OTHER, right)
             self.joined[key] = self.joined.get(key, 0) + 1
             if prediction.confidences is None:
                 continue

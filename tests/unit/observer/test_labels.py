@@ -1,0 +1,235 @@
+"""True labels: joined by id within a window, counted by class and slice, refused with a reason; over real HTTP too."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelrollout import cli
+from modelrollout.observer.labelling import NO_SLICE, Joiner, Prediction, Refusal
+from modelrollout.observer.limits import Limits
+from modelrollout.observer.process import Observer
+from modelrollout.observer.wishes import Arms
+from tests.unit.observer.stage import Arm, answer, json_body, observing, post, scrape, serving, until, value, wish
+
+PAIR = (Prediction("a", ("0",), (0.95,)), Prediction("b", ("1",), (0.55,)))
+
+
+def test_a_label_counts_for_each_arm_by_class_slice_and_confidence() -> None:
+    joiner = Joiner(60.0, 10)
+    joiner.remember("r1", PAIR, 0.0)
+    joiner.remember("r2", PAIR, 0.0)
+    assert joiner.label("r1", ["0"], "bern", 1.0) is None
+    assert joiner.label("r2", ["1"], "", 1.0) is None
+    assert joiner.joined == {
+        ("a", "bern", "0", "0", True): 1,
+        ("b", "bern", "0", "1", False): 1,
+        ("a", NO_SLICE, "1", "0", False): 1,
+        ("b", NO_SLICE, "1", "1", True): 1,
+    }
+    counted = joiner.calibration["a", "bern"]
+    assert (counted.right.tolist(), counted.wrong.sum()) == ([0] * 9 + [1], 0)
+    assert counted.confidence[9] == pytest.approx(0.95)
+    assert joiner.calibration["b", "bern"].wrong[5] == 1
+
+
+def test_every_refusal_has_its_reason() -> None:
+    joiner = Joiner(60.0, 2)
+    joiner.remember("r1", PAIR, 0.0)
+    assert joiner.label("r0", ["0"], "", 1.0) is Refusal.UNKNOWN_ID
+    assert joiner.label("r1", ["0", "1"], "", 1.0) is Refusal.ROWS
+    assert joiner.label("r1", ["0"], "", 1.0) is None
+    assert joiner.label("r1", ["0"], "", 1.0) is Refusal.DUPLICATE
+    assert joiner.label("r1", ["0"], "", 60.0) is Refusal.TOO_LATE
+    for name in ("r2", "r3", "r4"):
+        joiner.remember(name, PAIR, 61.0)
+    # Pushed out by maxPending, which the one who sends the label meets like one that came too late.
+    assert joiner.label("r2", ["0"], "", 62.0) is Refusal.TOO_LATE
+    assert joiner.label("r3", ["0"], "", 62.0) is None
+
+
+def test_classes_and_slices_are_bounded_and_other_is_never_right_by_chance() -> None:
+    joiner = Joiner(60.0, 1000)
+    for number in range(100):
+        joiner.remember(f"r{number}", (Prediction("a", (f"word {number + 1}",)),), 0.0)
+        joiner.label(f"r{number}", [f"word {number}"], f"slice {number}", 1.0)
+    labels = {key[2] for key in joiner.joined}
+    assert len(labels) == 65
+    assert len({key[1] for key in joiner.joined}) == 16
+    assert sum(number for key, number in joiner.joined.items() if key[4]) == 0
+    assert joiner.joined["a", "other", "other", "other", False] > 1
+
+
+def test_an_id_that_is_used_again_keeps_its_first_answer() -> None:
+    joiner = Joiner(60.0, 10)
+    assert joiner.remember("r", PAIR, 0.0)
+    assert not joiner.remember("r", (Prediction("a", ("7",)),), 1.0)
+    assert not joiner.remember("", PAIR, 1.0)
+    assert not joiner.remember("large", (Prediction("a", ("7",) * 1000),), 1.0)
+    assert joiner.pending == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("rl"), st.integers(0, 8), st.floats(0, 3)), max_size=60), st.integers(1, 5))
+def test_each_answer_is_joined_at_most_once_and_never_more_wait_than_may(steps: list[Any], most: int) -> None:
+    joiner, now, answered = Joiner(5.0, most), 0.0, 0
+    for kind, number, later in steps:
+        now += later
+        if kind == "r":
+            answered += joiner.remember(str(number), (Prediction("a", ("0",)),), now)
+        else:
+            joiner.label(str(number), ["0"], "", now)
+        assert joiner.pending <= most
+    assert sum(joiner.joined.values()) <= answered
+
+
+async def labelled(observer: Observer, body: bytes, query: str = "") -> tuple[int, Any]:
+    url = f"http://127.0.0.1:{observer.labels.port}/v1/labels{query}"
+    async with aiohttp.ClientSession() as session, session.post(url, data=body) as response:
+        return response.status, await response.json()
+
+
+def arms() -> tuple[Arm, Arm]:
+    return (
+        Arm(lambda request: answer({"P": ("FP32", [[0.9, 0.1]])})),
+        Arm(lambda request: answer({"P": ("FP32", [[0.4, 0.6]])})),
+    )
+
+
+async def test_labels_over_http_become_accuracy_of_each_arm() -> None:
+    stable, candidate = arms()
+    asked = wish(arms=Arms("digits-a", "digits-b"), per_second=500.0, window=60.0)
+    async with (
+        serving(stable) as one,
+        serving(candidate) as other,
+        observing(asked, addresses={"digits-a": one, "digits-b": other}) as observer,
+    ):
+        joiner = observer.registry.targets["digits"].joiner
+        assert joiner is not None
+        for number in range(10):
+            header = {"x-request-id": f"r{number}"} if number % 2 else {}
+            body = json_body({"X": ("FP32", [[1.0]])}, "" if number % 2 else f"r{number}")
+            await post(observer, body, header)
+            await until(lambda number=number: joiner.pending == number + 1)  # type: ignore[misc]
+        entries = [{"id": f"r{number}", "label": int(number < 3), "slice": "bern"} for number in range(10)]
+        assert await labelled(observer, json.dumps(entries).encode()) == (200, {"accepted": 10, "refused": {}})
+        more: list[Any] = [
+            {"id": "r0", "label": 1},
+            {"id": "x", "label": 1},
+            {"id": "r1"},
+            7,
+            {"id": 1, "label": 2},
+        ]
+        lines = b"\n".join(json.dumps(entry).encode() for entry in more) + b"\nno JSON\n"
+        status, said = await labelled(observer, lines, "?modeldeployment=digits")
+        assert (status, said["accepted"]) == (200, 0)
+        assert said["refused"] == {"duplicate": 1, "unknown_id": 1, "malformed": 4}
+        samples = await scrape(observer)
+    shared = {"slice": "bern", "modeldeployment": "digits"}
+    assert value(samples, "labels_total", revision="digits-a", label="0", predicted="0", correct="true", **shared) == 7
+    assert value(samples, "labels_total", revision="digits-b", label="1", predicted="1", correct="true", **shared) == 3
+    assert value(samples, "labels_total", revision="digits-b", label="0", predicted="1", correct="false", **shared) == 7
+    nine = {"revision": "digits-a", "bin": "0.9", **shared}
+    assert (
+        value(samples, "calibration_total", correct="true", **nine)
+        + value(samples, "calibration_total", revision="digits-a", bin="1.0", correct="true", **shared)
+        == 7
+    )
+    total = sum(
+        number
+        for (name, own), number in samples.items()
+        if name == "modelrollout_observer_calibration_confidence_sum" and ("revision", "digits-a") in own
+    )
+    assert total == pytest.approx(9.0, abs=1e-5)
+    assert value(samples, "refused_total", what="label", reason="duplicate", modeldeployment="digits") == 1
+
+
+async def test_what_is_no_list_of_labels_is_refused_with_what_to_send() -> None:
+    async with observing(wish(window=60.0), limits=Limits(labels=1000)) as observer:
+        assert (await labelled(observer, b"\xff\xfe"))[0] == 400
+        assert "JSON list or JSON lines" in (await labelled(observer, b"7"))[1]["error"]
+        assert (await labelled(observer, b" " * 1001))[0] == 413
+        url = f"http://127.0.0.1:{observer.labels.port}"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/v1/labels") as response:
+                assert response.status == 405
+            async with session.post(f"{url}/", data=b"[]") as response:
+                assert response.status == 404
+        # Mirrored traffic cannot post labels.
+        async with aiohttp.ClientSession() as session:
+            place = f"http://127.0.0.1:{observer.http.port}/v1/labels"
+            async with session.post(place, data=b'[{"id": "r", "label": 1}]') as response:
+                assert response.status == 202
+        assert sum(observer.registry.refused.values()) == 0
+    async with observing(wish()) as observer:
+        status, said = await labelled(observer, b'[{"id": "r", "label": 1}]')
+        assert (status, said["refused"]) == (200, {"not_asked_for": 1})
+
+
+async def test_the_command_sends_a_file_in_batches(tmp_path: Path) -> None:
+    stable, _ = arms()
+    asked = wish(arms=Arms("digits-a"), per_second=500.0, window=60.0)
+    table, lines = tmp_path / "truth.csv", tmp_path / "truth.jsonl"
+    table.write_text("id,label,slice\nr0,0,bern\nr1,1,\nnobody,1,\n")
+    lines.write_text('{"id": "r0", "label": 0}\n\n{"id": "r2", "label": 0}\n')
+    async with serving(stable) as one, observing(asked, addresses={"digits-a": one}) as observer:
+        joiner = observer.registry.targets["digits"].joiner
+        assert joiner is not None
+        for number in range(3):
+            await post(observer, json_body({"X": ("FP32", [[1.0]])}, f"r{number}"))
+        await until(lambda: joiner.pending == 3)
+
+        async def send(*words: str) -> Any:
+            url = f"http://127.0.0.1:{observer.labels.port}"
+            return await asyncio.to_thread(CliRunner().invoke, cli.main, ["labels", *words, "--url", url])
+
+        first = await send(str(table), "--batch", "2")
+        assert first.exit_code == 0
+        assert "2 of 3 labels joined" in first.output
+        assert "1 unknown_id: no answer with this id was seen" in first.output
+        assert "2 sent, 2 joined" in first.output
+        second = await send(str(lines), "--modeldeployment", "digits")
+        assert "1 of 2 labels joined" in second.output
+        assert (await send(str(lines), "--modeldeployment", "other")).exit_code == 6
+    assert joiner.joined[("digits-a", "bern", "0", "0", True)] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.csv", "id,truth\n1,2\n", "must name the columns id and label"),
+        ("a.jsonl", '{"id": "r0", "label": 0}\nnonsense\n', "line 2 is no JSON object"),
+        ("a.csv", "id,label\n", "has no labels"),
+        ("b.csv", None, "cannot be read"),
+    ],
+)
+def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    result = CliRunner().invoke(cli.main, ["labels", str(tmp_path / name), "--url", "http://127.0.0.1:1"])
+    assert result.exit_code == 6
+    assert words in result.output
+
+
+def test_the_command_says_that_nobody_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,label\n1,2\n")
+    result = CliRunner().invoke(cli.main, ["labels", str(tmp_path / "a.csv"), "--url", "http://127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "is it the observer's label port?" in result.output
+
+
+def test_confidence_is_read_from_an_output_of_probabilities_only() -> None:
+    from modelrollout.observer.labelling import confidences_of
+    from modelrollout.observer.tensors import Tensor
+
+    rows = np.array([[0.2, 0.8], [0.5, 0.5]], dtype=np.float32)
+    assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows)}, 2) == pytest.approx((0.8, 0.5))
+    assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows * 3)}, 2) is None
+    assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows)}, 1) is None
