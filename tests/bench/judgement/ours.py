@@ -27,6 +27,9 @@ from tests.simulation.virtualtime import VirtualClock, run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 POLICY = REPOSITORY / "deploy" / "policies" / "default.yaml"
+ANSWERS = POLICY.with_name("answers.yaml")
+"""Named besides where an observer compares answers."""
+
 PROFILE = "envoy-gateway"
 
 PROGRAMMED = 0.03
@@ -47,26 +50,26 @@ def guards_of(policy: Path) -> tuple[dict[str, Any], ...]:
 
 
 @lru_cache
-def wish(policy: Path, outputs: bool) -> ModelDeployment:
+def wish(policy: Path, outputs: bool, bake: float) -> ModelDeployment:
     """What is asked for: version 2 by the canary that the API has as its default, guarded by the policy."""
     return modeldeployment(
         "2.0.0",
         steps=[(weight, f"{hold:.0f}s") for weight, hold in STEPS],
-        bake=f"{BAKE:.0f}s",
+        bake=f"{bake:.0f}s",
         noDataDeadline="10m",
         evaluationInterval="10s",
-        guards=[guard for guard in guards_of(policy) if outputs or not str(guard.get("sli", "")).startswith("output")],
+        guards=[*guards_of(policy), *(guards_of(ANSWERS) if outputs else ())],
     )
 
 
 class Rollout:
     """Version 1 serves, version 2 is asked for. Pods are ready and gates passed: only traffic is judged here."""
 
-    def __init__(self, world: World, seed: Sequence[int], policy: Path = POLICY) -> None:
+    def __init__(self, world: World, seed: Sequence[int], policy: Path = POLICY, bake: float = BAKE) -> None:
         self.fleet = Fleet(world, np.random.default_rng(seed))
         self.metrics = Prometheus(self.fleet, V2)
         self.clock = VirtualClock()
-        self.wish = wish(policy, world.outputs is not None)
+        self.wish = wish(policy, world.outputs is not None, bake)
         self.status = ModelDeploymentStatus(
             phase=Phase.IDLE,
             revisions=RevisionsStatus(desired=V1, stable=V1),
@@ -183,10 +186,10 @@ class Rollout:
         self.fleet.shift(at, 0.0 if share <= ARMED else share / WHOLE)
 
 
-def roll_out(world: World, seed: Sequence[int], policy: Path = POLICY) -> Found:
+def roll_out(world: World, seed: Sequence[int], policy: Path = POLICY, bake: float = BAKE) -> Found:
     """Carry out one rollout; the same seed gives the same."""
 
     async def main() -> Found:
-        return await Rollout(world, seed, policy).run()
+        return await Rollout(world, seed, policy, bake).run()
 
     return run(main())

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.bench.judgement.ours import POLICY, roll_out
 from tests.bench.judgement.peers import RULES
 from tests.bench.judgement.scenarios import BY_NAME, Label, Scenario
-from tests.bench.judgement.verdicts import Ended, Found
+from tests.bench.judgement.verdicts import BAKE, Ended, Found
 
 HERE = Path(__file__).parent
 TUNING, HELD_OUT = HERE / "seeds.txt", HERE / "held_out.txt"
@@ -28,6 +28,7 @@ class Case:
     seed: int
     judge: str
     policy: Path = POLICY
+    bake: float = BAKE
 
 
 def seeds_of(file: Path) -> list[int]:
@@ -40,7 +41,9 @@ def carry_out(case: Case) -> Found:
     """One rollout."""
     scenario = BY_NAME[case.scenario]
     world, key = scenario.world(case.seed), [*scenario.key(case.seed), 1]
-    return roll_out(world, key, case.policy) if case.judge == OURS else RULES[case.judge].roll_out(world, key)
+    if case.judge == OURS:
+        return roll_out(world, key, case.policy, case.bake)
+    return RULES[case.judge].roll_out(world, key)
 
 
 def carry_out_all(cases: Sequence[Case], processes: int = 1) -> dict[Case, Found]:
@@ -52,10 +55,14 @@ def carry_out_all(cases: Sequence[Case], processes: int = 1) -> dict[Case, Found
 
 
 def cases_of(
-    scenarios: Iterable[Scenario], seeds: Sequence[int], judges: Iterable[str] = JUDGES, policy: Path = POLICY
+    scenarios: Iterable[Scenario],
+    seeds: Sequence[int],
+    judges: Iterable[str] = JUDGES,
+    policy: Path = POLICY,
+    bake: float = BAKE,
 ) -> list[Case]:
     """Every scenario with every seed before every judge."""
-    return [Case(each.name, seed, judge, policy) for each in scenarios for judge in judges for seed in seeds]
+    return [Case(each.name, seed, judge, policy, bake) for each in scenarios for judge in judges for seed in seeds]
 
 
 @dataclass(frozen=True)
