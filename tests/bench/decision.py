@@ -9,14 +9,22 @@ from dataclasses import replace
 
 from modelrollout.api.status import (
     CONDITION_LIMIT,
+    DECISION_LIMIT,
+    DRIFT_LIMIT,
+    GATE_LIMIT,
     GUARD_LIMIT,
     HISTORY_LIMIT,
     QUARANTINE_LIMIT,
     SENTENCE_LIMIT,
     WORD_LIMIT,
     CommandRecord,
+    ComparisonStatus,
     Condition,
     ConditionStatus,
+    Decision,
+    DriftStatus,
+    GateStatus,
+    GuardRecord,
     GuardStatus,
     HistoryEntry,
     Outcome,
@@ -86,12 +94,24 @@ def measured(given: Given, rounds: int) -> list[float]:
 def biggest(verdict: Verdict = Verdict.PASS, command: str | None = None) -> Given:
     """Twenty guards, twenty steps, every list full and every text as long as it may be, in the middle of a canary."""
     guards = [{"name": f"g{n}", "sli": "error-ratio", "max": 0.05, "window": "30s"} for n in range(GUARD_LIMIT)]
+    guards[-1]["sli"] = "input-psi"
     steps = [(4 * n + 1, "30s") for n in range(20)]
     given = Given(steps=steps, guards=guards, command=command).serving().trying(Phase.PROGRESSING, step=10, weight=37.0)
     given.route({V1: WHOLE - 370_000, V2: 370_000})
     at = given.now - seconds(1)
     found = tuple(
-        GuardResult(f"g{n}", verdict, at, value=0.1, threshold="<= 0.05", samples=100.0, message=LONG[:200])
+        GuardResult(
+            f"g{n}",
+            verdict,
+            at,
+            value=0.1,
+            threshold="<= 0.05",
+            samples=100.0,
+            message=LONG[:200],
+            confidence=0.5,
+            baseline=0.1,
+            query=LONG,
+        )
         for n in range(GUARD_LIMIT)
     )
     names = tuple(f"digits-{n:010d}" for n in range(RECORDS))
@@ -103,8 +123,18 @@ def biggest(verdict: Verdict = Verdict.PASS, command: str | None = None) -> Give
         models=dict.fromkeys(names, ("digits", "1.0.0")),
     )
     told = tuple(
-        GuardStatus(name=f"g{n}", verdict=verdict, message=LONG, threshold=WORD, at=at, value=1.0)
+        GuardStatus(name=f"g{n}", verdict=verdict, message=LONG, threshold=WORD, at=at, value=1.0, query=LONG)
         for n in range(GUARD_LIMIT)
+    )
+    records = tuple(GuardRecord(name=f"g{n}", verdict=verdict, threshold=WORD, value=1.0) for n in range(GUARD_LIMIT))
+    decisions = tuple(
+        Decision(at=at - seconds(n), decision="Step", step=10, weight=37.0, message=LONG, guards=records)
+        for n in range(DECISION_LIMIT)
+    )
+    gates = tuple(GateStatus(name=f"gate{n}", state="Passed", message=LONG, at=at) for n in range(GATE_LIMIT))
+    drift = tuple(
+        DriftStatus(subject=f"feature {n}", sli="input-psi", value=1.0, threshold=WORD, since=at)
+        for n in range(DRIFT_LIMIT)
     )
     history = tuple(
         HistoryEntry(
@@ -133,5 +163,13 @@ def biggest(verdict: Verdict = Verdict.PASS, command: str | None = None) -> Give
         conditions=conditions,
         quarantined=names[:QUARANTINE_LIMIT],
         message=LONG,
+        drift=drift,
     )
-    return given.having_attempt(guards=told, message=LONG, reason=WORD)
+    return given.having_attempt(
+        guards=told,
+        message=LONG,
+        reason=WORD,
+        decisions=decisions,
+        gates=gates,
+        comparison=ComparisonStatus(compared=1e6, differing=0.1, label_flips=0.1, at=at),
+    )

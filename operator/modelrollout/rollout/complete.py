@@ -67,7 +67,8 @@ def complete(situation: Situation, state: Draft) -> Plan:
     """The Plan of ``state``. Values of guards alone are no reason to write the status: transitions are."""
     old = situation.status
     status = _status(situation, state)
-    if _material(status, old) == _material(old, old) and not _grew(situation, status):
+    same = status == old or _material(status, old) == _material(old, old)
+    if same and not _grew(situation, status):
         status = old
     elif status.rollout is not None and status.rollout.outcome is None and state.phase in (*ACTIVE, Phase.ROLLING_BACK):
         found = evidence(replace(situation, status=status))

@@ -30,9 +30,13 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
                 result.append(previous)
             continue
         value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
-        same = previous is not None and previous.status is value
-        moment = previous.last_transition_time if previous is not None and same else situation.now
-        message = previous.message if previous is not None and same and kind in STEADY else message
+        moment = situation.now
+        if previous is not None and previous.status is value:
+            message = previous.message if kind in STEADY else message
+            if (previous.reason, previous.message, previous.observed_generation) == (reason, message, generation):
+                result.append(previous)  # making and checking another one takes long
+                continue
+            moment = previous.last_transition_time or situation.now
         result.append(
             Condition(
                 type=kind,

@@ -49,16 +49,19 @@ def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: s
 
 def spans(attempt: RolloutStatus, since: datetime, now_given: int) -> tuple[Span, ...]:
     """The weights since ``since``, oldest first; ``now_given`` (parts per million) where nothing was written down."""
-    found: list[Span] = []
-    for entry in reversed(attempt.decisions):
+    steps: list[tuple[datetime, float]] = []
+    for entry in attempt.decisions:
         if entry.decision not in WEIGHING:
             continue
-        given = 0 if entry.decision == Kind.RAMP else share(entry.weight) if entry.weight > 0 else 0
+        weight = 0.0 if entry.decision == Kind.RAMP else entry.weight
+        if steps and steps[-1][1] == weight:
+            steps.pop()  # the same weight began earlier
+        steps.append((max(entry.at, since), weight))
         if entry.at <= since:
-            found = [Span(since, given)]
-        elif not found or found[-1].share != given:
-            found.append(Span(entry.at, given))
-    return tuple(found) or (Span(since, now_given),)
+            break
+    if not steps:
+        return (Span(since, now_given),)
+    return tuple(Span(at, share(weight) if weight > 0 else 0) for at, weight in reversed(steps))
 
 
 def evidence(situation: Situation) -> dict[str, object]:
