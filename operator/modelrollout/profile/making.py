@@ -105,7 +105,8 @@ def _outputs(name: str, values: NDArray[Any], bins: int) -> list[NumericOutput |
     if flat.shape[1] > CLASS_LIMIT:
         raise ProfileError(f"output {name!r} has {flat.shape[1]} numbers a row, more than {CLASS_LIMIT}: leave it out")
     made: list[NumericOutput | LabelOutput] = []
-    for place, index in enumerate(np.ndindex(*values.shape[1:])):
+    # A column of a table is a row of one number to the model, as a column of an input is.
+    for place, index in enumerate(np.ndindex(*(values.shape[1:] or (1,)))):
         edges = quantile_edges(flat[:, place], bins)
         shares, missing = _numbers(flat[:, place], edges)
         part = f"{name}{list(index)}" if flat.shape[1] > 1 else name
