@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from modelrollout.api.guard import DEFAULT_CONFIDENCE
+from tests.bench.judgement.looking import POWER, RATE, false_alarms, fixed_sample, requests_until_sure
 from tests.bench.judgement.report import figures, keep, scenarios_table
 from tests.bench.judgement.scenarios import SCENARIOS, Label
 from tests.bench.judgement.suite import HELD_OUT, TUNING, Case, carry_out_all, cases_of, seeds_of, summarise
@@ -12,6 +14,7 @@ from tests.bench.result import Result
 
 FOLDER = Path(__file__).resolve().parents[3] / ".local" / "bench"
 GOOD_SEEDS, BAD_SEEDS, QUICK_SEEDS = 60, 30, 3
+BASE_ERRORS, LEAST_RISE = 0.003, 0.002
 
 
 def run(result: Result, quick: bool) -> None:
@@ -23,6 +26,24 @@ def run(result: Result, quick: bool) -> None:
         name = f"judgement.{file.stem}"
         keep(found, FOLDER / f"{name}.json")
         (FOLDER / f"{name}.md").write_text(scenarios_table(summarise(found)) + "\n")
+    _look(result, 20 if quick else 200)
+
+
+def _look(result: Result, trials: int) -> None:
+    """The test of error ratios by itself: how often it cries wolf, and how soon it is sure."""
+    confidence = 0.95
+    for what, more in (("a rise of just minEffect", LEAST_RISE), ("equal arms", 0.0)):
+        ours, naive = false_alarms(trials, BASE_ERRORS, more, LEAST_RISE, confidence, seed=20261121)
+        figure = f"{what}, confidence 0.95, 72 looks: false alarms"
+        result.at_most(figure, ours, "of all", 1 - confidence)
+        result.note(f"{figure} of a z-test looked at as often", naive, "of all")
+    for more in (0.005, 0.01, 0.05):
+        mean, sure = requests_until_sure(trials // 4, BASE_ERRORS, more, LEAST_RISE, DEFAULT_CONFIDENCE, seed=20261122)
+        what = f"rise of {100 * more:g} points at 0.999"
+        result.note(f"{what}: candidate's requests until sure, mean", mean, "requests")
+        result.note(f"{what}: sure within the steps, at {RATE:g} requests/s", sure, "of all")
+        fixed = fixed_sample(BASE_ERRORS, more, LEAST_RISE, DEFAULT_CONFIDENCE, 0.25)
+        result.note(f"{what}: a fixed-sample test with power {POWER:g} needs", fixed, "requests")
 
 
 def cases(file: Path, quick: bool = False) -> list[Case]:
