@@ -65,7 +65,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 def clean(text: str, limit: int) -> str:
     """One line of at most ``limit`` characters, without control characters; a cut one ends in ``...``."""
-    line = _CONTROL.sub(" ", text).strip()
+    # Nearly every text is printable, and looking that up takes a tenth of what replacing takes.
+    line = (text if text.isprintable() else _CONTROL.sub(" ", text)).strip()
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
