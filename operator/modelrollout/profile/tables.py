@@ -29,6 +29,8 @@ def read(path: Path) -> Table:
         raise ProfileError(f"{path}: there is no such file")
     try:
         table = {".csv": _csv, ".parquet": _parquet, ".npz": _npz}[suffix](path)
+    except ProfileError:
+        raise
     except (OSError, ValueError, csv.Error) as error:
         raise ProfileError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not table:
@@ -122,7 +124,7 @@ def _csv(path: Path) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file)
         head = next(rows, [])
-        if len({*head}) != len(head) or not all(head):
+        if not head or len({*head}) != len(head) or not all(head):
             raise ProfileError(f"{path}: the first line must name the columns, each once")
         cells: list[list[str]] = [[] for _ in head]
         for row in rows:
