@@ -316,9 +316,9 @@ def test_quality_is_what_the_joined_labels_say(server: Prometheus, where: Contex
     assert read("recall", slice="eu", label="cat") == (pytest.approx(40 / 50), 50, "label cat")
     # No eel was ever found: a recall of 0 and not an absent one.
     assert read("recall", slice="eu") == (0.0, 4, "label eel")
-    assert read("precision", slice="eu", label="cat") == (pytest.approx(40 / 49), 49, "predicted cat")
-    assert read("precision", slice="eu", label="dog") == (pytest.approx(25 / 35), 35, "predicted dog")
-    assert read("precision", slice="eu") == (pytest.approx(25 / 35), 35, "predicted dog")
+    assert read("precision", slice="eu", label="cat") == (pytest.approx(40 / 49), 49, "label cat")
+    assert read("precision", slice="eu", label="dog") == (pytest.approx(25 / 35), 35, "label dog")
+    assert read("precision", slice="eu") == (pytest.approx(25 / 35), 35, "label dog")
     assert read("recall", slice="asia") == (None, 0, "")
 
 

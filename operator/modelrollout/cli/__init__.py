@@ -31,9 +31,8 @@ COMMANDS = {
     "explain": Entry("explain:explain", SEEING, "Why it is where it is, in sentences with the evidence."),
     "history": Entry("history:history", SEEING, "Attempts, revisions and commands, with who and why."),
     "plan": Entry("plan:plan", WRITING, "What applying a file would do: steps, room, guards with today's values."),
-    "backtest": Entry(
-        "backtest:backtest", WRITING, "How often guards would have fired over the history."
-    ),
+    "slis": Entry("slis:slis", WRITING, "The ready-made measures that guards may use, with unit and PromQL."),
+    "backtest": Entry("backtest:backtest", WRITING, "How often guards would have fired over the history."),
     "promote": Entry("steering:promote", STEERING, "Go on where a person is waited for; --full: to all traffic."),
     "abort": Entry("steering:abort", STEERING, "Give the attempt up; its revision is quarantined."),
     "pause": Entry("steering:pause", STEERING, "Freeze the steps; guards stay on."),
@@ -45,6 +44,7 @@ COMMANDS = {
     "completion": Entry("completion:completion", WRITING, "Print the completion script of a shell."),
     "run": Entry("run:run", RUNNING, "Run the operator."),
     "profile": Entry("profile:profile", WRITING, "Make and check the reference profile of a model's data."),
+    "golden": Entry("golden:golden", WRITING, "Record, check and embed golden sets of a model."),
     "labels": Entry("labels:labels", WRITING, "Send true labels to the observer."),
     "observe": Entry("observe:observe", RUNNING, "Run the observer of a namespace."),
     "fetch": Entry("fetch:fetch", RUNNING, "Fetch a model repository; runs in the pods."),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from modelrollout.api.base import clean
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.promql import QueryError, one_line
 from modelrollout.evidence.queried import CatalogError, QueryIndicator, Scope
 from modelrollout.evidence.question import Query
 from modelrollout.evidence.slis import catalog, find
@@ -76,12 +76,8 @@ def _needs(sli: str, context: Context) -> list[tuple[str, str]]:
         if isinstance(entry, QueryIndicator):
             arm = context.other if entry.scope is Scope.ARM else context
             hint = _HINTS.get(entry.origin, "is it scraped?")
-            return [(_one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), hint) for text in entry.needs]
+            return [(one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), hint) for text in entry.needs]
         hint = catalog(context.profile).hint
         return [(need, hint) for need in dict.fromkeys(entry.needs(protocol) for protocol in context.protocols)]
     except (CatalogError, QueryError):
         return []
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

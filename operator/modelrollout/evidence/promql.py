@@ -56,6 +56,11 @@ def quote(value: str) -> str:
     return f'"{escaped}"'
 
 
+def one_line(query: str) -> str:
+    """PromQL without the line breaks of its printed form; strings have none in them."""
+    return re.sub(r"\s*\n\s*", " ", query)
+
+
 def fill(selector: str, values: Mapping[str, Sequence[str]]) -> str:
     """Fill the placeholders of a trusted selector with regular expressions that take exactly these texts.
 

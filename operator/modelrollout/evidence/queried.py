@@ -24,6 +24,7 @@ GROWTH = "(last_over_time({0}[$window]) - last_over_time({0}[15m] offset $window
 series that was born in the window (or restarted from 0 in it). ``increase()`` extrapolates to the edges of the window,
 less where a counter was near zero, so that it changes the shares of bins."""
 
+_GROWN = re.compile(re.escape(GROWTH).replace(r"\{0\}", r"(?P<x>[^\[\]]+)", 1).replace(r"\{0\}", r"(?P=x)"))
 _MACRO = re.compile(r"\bgrowth\(([a-z_]+(?:\{[^{}]*\})?)\)")
 _PART = re.compile(r"<([a-z-]+)>")
 _PARTS_DEEP = 5
@@ -99,6 +100,11 @@ class QueryIndicator(BaseModel):
                 raise ValueError(str(error)) from error
         return self
 
+    @property
+    def subject_name(self) -> str:
+        """What guards call the label of the subjects in ``where``; empty where there is one value only."""
+        return next((name for name, label in (self.where or {}).items() if label == self.subject), self.subject or "")
+
     def texts(self) -> Iterator[str]:
         """The query and samples."""
         yield self.query
@@ -136,6 +142,11 @@ def _expanded(text: str, parts: dict[str, str]) -> str:
     for _ in range(_PARTS_DEEP):
         text = _PART.sub(lambda match: parts.get(match[1], match[0]).strip(), text)
     return " ".join(_MACRO.sub(lambda match: GROWTH.format(match[1]), text).split())
+
+
+def shortened(text: str) -> str:
+    """``text`` for people: growth(x) in place of what it stands for."""
+    return _GROWN.sub(r"growth(\g<x>)", text)
 
 
 @lru_cache(maxsize=512)

@@ -162,7 +162,7 @@ def _total(counts: Mapping[str, float] | None) -> float | None:
 
 
 def _subject(entry: QueryIndicator, name: str) -> str:
-    return f"{entry.subject} {clean(name, LONGEST_SUBJECT)}" if entry.subject is not None else ""
+    return f"{entry.subject_name} {clean(name, LONGEST_SUBJECT)}" if entry.subject is not None else ""
 
 
 def _nothing(guard: Guard, entry: QueryIndicator) -> str:

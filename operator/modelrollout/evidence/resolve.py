@@ -8,14 +8,18 @@ from datetime import datetime
 
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.promql import QueryError, one_line
 from modelrollout.evidence.queries import guard_queries
 from modelrollout.evidence.slis import CatalogError
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """The questions of one guard: PromQL by name (``query``, or the protocols of an SLI), or what is wrong with it."""
+    """The questions of one guard: PromQL by name, each in one line, or what is wrong with the guard.
+
+    Names are ``query`` for the guard's own, the protocols for an SLI of counters, ``value`` and ``samples`` for one that
+    Prometheus computes; those about the stable revision begin with ``stable``.
+    """
 
     guard: Guard
     queries: dict[str, str]
@@ -29,6 +33,6 @@ def resolve_guards(guards: Iterable[Guard], context: Context, now: datetime) -> 
 
 def _resolve(guard: Guard, context: Context, now: datetime) -> Resolved:
     try:
-        return Resolved(guard, {query.name: query.text for query in guard_queries(guard, context, now)})
+        return Resolved(guard, {query.name: one_line(query.text) for query in guard_queries(guard, context, now)})
     except (QueryError, CatalogError) as error:
         return Resolved(guard, {}, str(error))
