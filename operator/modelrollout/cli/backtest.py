@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from modelrollout.cli.view.past import Past
     from modelrollout.settings import Prometheus
 
+MOST_EVALUATIONS = 50_000
 MOST_QUESTIONS = 5000
 ANSWER_WAIT = timedelta(seconds=60)
 QUIET = 2.0
@@ -95,6 +96,11 @@ def backtest(
         span, each = _span(against), timedelta(seconds=step)
         if not timedelta(seconds=5) <= each <= timedelta(hours=1) or span < 10 * each:
             raise usage("--step must be from 5s to 1h, and --against at least ten of them")
+        if span / each > MOST_EVALUATIONS:
+            raise usage(
+                f"that would be {span // each} evaluations of each guard, at most {MOST_EVALUATIONS} are: make "
+                "--against shorter or --step longer"
+            )
         client = place.connect()
         work = _gathered(client, place, paths, names, settings, span, each)
         reports = _replayed(work, prometheus)
@@ -209,20 +215,11 @@ def _work(
     children = children_of(client, name)
     live = snapshot(item, children, times[1])
     known = surroundings.operator_settings(client, namespace, settings)
-    created = live_since(item, times[0])
     profile = surroundings.profile_of(wish, known.settings)
-    past = Past(live, resolution.wish, max(times[0], created), times[1], step, profile, resolution.definitions)
+    past = Past(live, resolution.wish, times[0], times[1], step, profile, resolution.definitions)
     prometheus, _ = surroundings.prometheus_of(wish.spec.rollout.prometheus, known.settings, None)
     origins = {origin.guard: origin_words(origin) for origin in resolution.origins}
     return _Work(past, resolution.wish.spec.rollout.guards, origins, prometheus, (*notes, *children.unreadable))
-
-
-def live_since(item: dict[str, Any], otherwise: datetime) -> datetime:
-    """When the object was made."""
-    try:
-        return datetime.fromisoformat(str(item["metadata"]["creationTimestamp"]))
-    except (KeyError, ValueError):
-        return otherwise
 
 
 def _replayed(work: list[_Work], url: str | None) -> list[Report]:

@@ -82,7 +82,8 @@ def _guard(report: Report, found: Replayed, width: int | None) -> list[Line]:
 
 
 def _served(report: Report, tally: Tally, width: int | None) -> list[Line]:
-    mark = Span("✖", Tone.BAD) if tally.fired else Span("✔", Tone.GOOD)
+    silent = tally.silent + tally.unread == tally.looks
+    mark = Span("✖", Tone.BAD) if tally.fired else Span("?", Tone.WARNING) if silent else Span("✔", Tone.GOOD)
     often = "none" if not tally.fired else f"{tally.fired} ({_share(tally.fired, tally.trials)})"
     lines = _under(
         Row(
@@ -107,6 +108,8 @@ def _told(trial: Trial, tally: Tally) -> str:
 
 
 def _mark(trial: Trial, tally: Tally) -> Span:
+    if tally.silent + tally.unread == tally.looks:
+        return Span("?", Tone.WARNING)
     if bool(tally.fired) is not _was_good(trial):
         return Span("✔", Tone.GOOD)
     return Span("✖", Tone.BAD) if tally.fired else Span("!", Tone.WARNING)
