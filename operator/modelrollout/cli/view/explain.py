@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from modelrollout.api.durations import format_duration
-from modelrollout.api.guard import Guard, OnBreach
+from modelrollout.api.guard import Guard, OnBreach, WhenBothBreach
 from modelrollout.api.reasons import ConditionType
-from modelrollout.api.status import ConditionStatus, GuardStatus, Outcome, Phase, RolloutStatus, Verdict
+from modelrollout.api.status import GuardStatus, Outcome, Phase, RolloutStatus, Verdict
 from modelrollout.api.strategies import Strategy
 from modelrollout.cli.view import marks
+from modelrollout.cli.view.evidence import (
+    compared,
+    decision_sentences,
+    drift_sentences,
+    gate_sentences,
+    is_bad,
+    weighed,
+)
 from modelrollout.cli.view.meanings import PHASES, REASONS
 from modelrollout.cli.view.progress import course, hold_words, stops
 from modelrollout.cli.view.snapshot import Revision, Snapshot
@@ -39,6 +47,8 @@ def sections(snapshot: Snapshot) -> list[Section]:
         ("What serves", _serving(snapshot)),
         ("Why", _why(snapshot)),
         ("Evidence", _evidence(snapshot)),
+        ("Drift", drift_sentences(snapshot.status.drift, snapshot.now)),
+        ("The record", _decisions(snapshot)),
         ("Not as it should be", _conditions(snapshot)),
         ("What comes next", _next(snapshot)),
         ("What you can do", _advice(snapshot)),
@@ -149,10 +159,14 @@ def _evidence(snapshot: Snapshot) -> list[str]:
     attempt = snapshot.attempt
     if attempt is None or (attempt.outcome is Outcome.PROMOTED and not attempt.guards):
         return []
+    sentences = gate_sentences(attempt.gates)
+    if attempt.comparison is not None:
+        at = clock(attempt.comparison.at, snapshot.now)
+        sentences.append(f"The observer compared the answers: {compared(attempt.comparison)} (at {at} UTC).")
     told = list(attempt.guards) or _recorded(snapshot, attempt)
     told.sort(key=lambda guard: TELLING.index(guard.verdict))
     wished = {guard.name: guard for guard in snapshot.spec.rollout.guards} if snapshot.spec else {}
-    sentences = [_judged(snapshot, guard, wished.get(guard.name)) for guard in told]
+    sentences += [_judged(snapshot, guard, wished.get(guard.name)) for guard in told]
     silent = [name for name in wished if name not in {guard.name for guard in told}]
     if silent and attempt.outcome is None:
         sentences.append(
@@ -166,6 +180,17 @@ def _evidence(snapshot: Snapshot) -> list[str]:
         facts = ", ".join(part for part in (f"{amount(arm.requests, 9)} requests", ratio, latency) if part)
         sentences.append(f"Arm {_named(snapshot, arm.revision)}: {facts}.")
     return sentences
+
+
+def _decisions(snapshot: Snapshot) -> list[str]:
+    """Every decision about the attempt with what the guards said, as its ModelRevision has them once it is over."""
+    attempt = snapshot.attempt
+    if attempt is None:
+        return []
+    revision = snapshot.revision(attempt.revision)
+    tries = revision.status.attempts if revision else ()
+    kept = next((found.decisions for found in tries if found.attempt == attempt.attempt and found.decisions), ())
+    return decision_sentences(kept if attempt.outcome is not None and kept else attempt.decisions, snapshot.now)
 
 
 def _recorded(snapshot: Snapshot, attempt: RolloutStatus) -> list[GuardStatus]:
@@ -189,13 +214,16 @@ def _judged(snapshot: Snapshot, told: GuardStatus, wished: Guard | None) -> str:
         why = f": {told.message}" if told.message else ""
         return f"{subject} had no value{when}{why}{must}. Verdict {told.verdict}."
     return (
-        f"{subject} was {amount(told.value)}{unit}{made_of}{when}{must}. Verdict {told.verdict}{_effect(told, wished)}."
+        f"{subject} was {amount(told.value)}{unit}{made_of}{when}{must}{weighed(told)}. "
+        f"Verdict {told.verdict}{_effect(told, wished)}."
     )
 
 
 def _effect(told: GuardStatus, wished: Guard | None) -> str:
     if told.verdict is not Verdict.BREACH or wished is None:
         return ""
+    if told.both and wished.when_both_breach is WhenBothBreach.HOLD:
+        return ", which holds the step"
     often = f" in {wished.breaches} of the last {wished.of} evaluations" if wished.of > 1 else ""
     does = {OnBreach.ROLLBACK: "takes it back", OnBreach.PAUSE: "waits for a person", OnBreach.WARN: "only tells"}
     return f", which{often} {does[wished.on_breach]}"
@@ -209,13 +237,13 @@ def _conditions(snapshot: Snapshot) -> list[str]:
         expected = (
             condition.type in (ConditionType.UP_TO_DATE, ConditionType.PROGRESSING) and condition.reason != "Stuck"
         )
-        if condition.status is not ConditionStatus.FALSE or expected:
+        if not is_bad(condition) or expected:
             continue
         since = (
             f" for {spoken(snapshot.now - condition.last_transition_time)}" if condition.last_transition_time else ""
         )
         action = f" {known[condition.type].action}" if condition.type in known else ""
-        sentences.append(f"{condition.type} is False{since}: {_sentence(condition.message)}{action}")
+        sentences.append(f"{condition.type} is {condition.status}{since}: {_sentence(condition.message)}{action}")
     sentences += [
         f"{_pods(revision)}: {_sentence(revision.pods.trouble)}"
         for revision in snapshot.revisions

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from modelrollout.api.guard import Guard
-from modelrollout.api.status import ArmStatus, ConditionStatus, GuardStatus, Outcome, RolloutStatus
+from modelrollout.api.status import ArmStatus, GuardStatus, Outcome, RolloutStatus
 from modelrollout.cli.view import marks
+from modelrollout.cli.view.evidence import comparison_cell, drift_cell, gate_rows, is_bad, is_good, weighed
 from modelrollout.cli.view.progress import hold_words, mirrored, stops_line
 from modelrollout.cli.view.snapshot import CANDIDATE, DESIRED, LAST_GOOD, QUARANTINED, STABLE, Pods, Revision, Snapshot
 from modelrollout.cli.view.text import (
@@ -65,6 +66,10 @@ def _facts(snapshot: Snapshot, width: int | None) -> list[Line]:
     attempt = snapshot.attempt
     if attempt is not None and attempt.revision:
         rows.append(Row(("Attempt",), _attempt(snapshot, attempt)))
+    if attempt is not None and attempt.comparison is not None:
+        rows.append(Row(("Answers",), comparison_cell(attempt.comparison, snapshot.now)))
+    if snapshot.status.drift:
+        rows.append(Row(("Drift",), drift_cell(snapshot.status.drift, snapshot.now)))
     lines = table(rows, width)
     steps = stops_line(snapshot)
     if steps is not None and (snapshot.under_way or _taken_back(snapshot)):
@@ -103,8 +108,8 @@ def _notes(snapshot: Snapshot, width: int | None) -> list[Line]:
     """What is not as it should be: conditions that are not True, a command or a spec that waits, what was not read."""
     rows = []
     for condition in snapshot.status.conditions:
-        if condition.status is not ConditionStatus.TRUE:
-            mark = Span("✖", Tone.BAD) if condition.status is ConditionStatus.FALSE else Span("?", Tone.WARNING)
+        if not is_good(condition):
+            mark = Span("✖", Tone.BAD) if is_bad(condition) else Span("?", Tone.WARNING)
             since = (
                 f"{condition.status} for {spoken(snapshot.now - condition.last_transition_time)}: "
                 if condition.last_transition_time
@@ -189,9 +194,13 @@ def _details(snapshot: Snapshot, revision: Revision, width: int | None) -> list[
     attempt = snapshot.attempt
     if attempt is None or attempt.revision != revision.name:
         return []
-    rows = _guards(snapshot, attempt) if snapshot.under_way or _taken_back(snapshot) else []
+    telling = bool(snapshot.under_way) or _taken_back(snapshot)
+    gates = gate_rows(attempt.gates) if telling else []
+    rows = _guards(snapshot, attempt) if telling else []
     arms = _arms(snapshot, attempt)
     lines: list[Line] = []
+    if gates:
+        lines += table(_hung(gates, last=not rows and not arms), width)
     if rows:
         last = not arms
         lines += table(_hung(rows, last=last), width, right=(2, 4))
@@ -234,6 +243,7 @@ def _guard(snapshot: Snapshot, guard: Guard | None, told: GuardStatus | None, na
     value = f"{amount(told.value)}{unit}" if told.value is not None else "-"
     samples = f"{amount(told.samples, 7)} requests" if told.samples is not None else ""
     why = f", {told.message}" if told.message and told.verdict not in ("Pass", "Breach") else ""
+    why += weighed(told)
     tail = f"{told.verdict} {ago(told.at, snapshot.now)}{why}" if told.at else f"{told.verdict}{why}"
     mark = marks.verdict_mark(told.verdict)
     return Row((mark, name, Span(value, mark.tone), told.threshold or bound, samples), tail)
