@@ -16,6 +16,7 @@ from modelrollout.evidence.arms import arm_queries, read_arms
 from modelrollout.evidence.compared import comparison_queries, read_comparison
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import Failure, judge_guard
+from modelrollout.evidence.needs import missing, needed
 from modelrollout.evidence.promql import QueryError
 from modelrollout.evidence.queries import Query, guard_queries
 from modelrollout.evidence.slis import CatalogError
@@ -46,11 +47,13 @@ async def evaluate(
     clock: Clock,
     *,
     with_arms: bool = True,
+    provider: str = "",
 ) -> Evaluation:
     """Evaluate the guards that ``request`` names once, all at the same time; the result has one entry each, in order.
 
     Both arms of a running A/B test are measured besides, unless ``with_arms`` is False, and what else the request asks
-    for. Never raises but for cancellation: what goes wrong is in the results, and leaves the rest out.
+    for; a trial looks for the series that the guards need in the Prometheus called ``provider``. Never raises but for
+    cancellation: what goes wrong is in the results, and leaves the rest out.
     """
     now = clock.now()
     guards = requested(guards, request)
@@ -60,11 +63,13 @@ async def evaluate(
     compared = extras.want(comparison_queries if request.compare and not request.trial else None)
     weighed = request.source is Source.WEIGHTED and bool(request.spans) and not request.trial and not request.watch
     allocated = extras.want((lambda *given: allocation_queries(guards, *given)) if weighed else None)
+    needs = needed(guards, context) if request.trial else ()
+    lookups = tuple(need.question(now) for need in needs)
     questions = {
         query.question: query for queries in asked.values() if not isinstance(queries, Failure) for query in queries
     }
     # After the guards: what they find is urgent.
-    for query in (*arms, *compared, *allocated):
+    for query in (*arms, *compared, *allocated, *lookups):
         questions.setdefault(query.question, query)
     wait = max(SHORTEST_WAIT, min(LONGEST_WAIT, context.interval)).total_seconds()
     places = asyncio.Semaphore(AT_ONCE)
@@ -80,6 +85,7 @@ async def evaluate(
         arms=extras.read(arms, answers, read_arms) or (),
         allocation=extras.read(allocated, answers, lambda *given: read_allocation(guards, *given)),
         comparison=extras.read(compared, answers, read_comparison),
+        missing=missing(needs, {query.name: answers[query.question] for query in lookups}, provider),
         watch=request.watch,
     )
 

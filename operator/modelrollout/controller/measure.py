@@ -104,7 +104,15 @@ class Measurer:
             started = loop.time()
             now = self._clock.now()
             due = last is None or not last.arms or now - last.at >= step_at(context, now)
-            evaluation = await evaluate(metrics, question.guards, context, request, self._clock, with_arms=due)
+            evaluation = await evaluate(
+                metrics,
+                question.guards,
+                context,
+                request,
+                self._clock,
+                with_arms=due,
+                provider=question.prometheus,
+            )
             if due:
                 last = evaluation
             elif last is not None:

@@ -13,7 +13,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain, pairwise
+
+from typing_extensions import override
 
 from modelrollout.evidence.context import LEAST_SHARE, Context
 from modelrollout.evidence.counters import Scrapes
@@ -28,6 +31,7 @@ from modelrollout.rollout.plan import WHOLE, Source
 POINTS = 240
 """A series is asked for at half so many points, up to so many: the time between two doubles with the attempt."""
 
+SHORTEST_STEP = 1.0
 LONGEST_LOOK = timedelta(seconds=60)
 """No point shows a sample older than this."""
 
@@ -75,9 +79,16 @@ def counted_queries(entry: Indicator, context: Context, known: Catalog, now: dat
 
 
 def point_distance(context: Context, now: datetime) -> timedelta:
-    """How far apart the points are: a power of two in seconds, so that there are at most POINTS."""
+    """How far apart the points are, so that there are at most POINTS: halves or multiples of the interval.
+
+    The next evaluation then asks about the same times again.
+    """
+    interval = context.interval.total_seconds()
     seconds = max((now - context.since).total_seconds(), 1.0)
-    return timedelta(seconds=2 ** max(0, math.ceil(math.log2(seconds / (POINTS - 1)))))
+    step = interval * 2.0 ** math.ceil(math.log2(seconds / (POINTS - 1) / interval))
+    while step < SHORTEST_STEP:
+        step *= 2
+    return timedelta(milliseconds=math.ceil(step * 1000))
 
 
 def read_counted(
@@ -92,6 +103,41 @@ def read_counted(
 
     Every protocol must have been scraped lately: evidence about half of the traffic is none.
     """
+    counters = tuple(entry.counters(protocol) for protocol in context.protocols)
+    given = tuple(answers[f"both {protocol}"] for protocol in context.protocols)
+    return _read(_Asked(counters, given, context, known, now, begin))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a reading depends on; answers are told apart as objects, for several guards are judged by the same ones."""
+
+    counters: tuple[Counters, ...]
+    answers: tuple[Answer, ...]
+    context: Context
+    known: Catalog
+    now: datetime
+    begin: datetime
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Asked)
+            and len(self.answers) == len(other.answers)
+            and all(mine is theirs for mine, theirs in zip(self.answers, other.answers, strict=True))
+            and (self.begin, self.now, self.context) == (other.begin, other.now, other.context)
+            and self.known is other.known
+            and self.counters == other.counters
+        )
+
+    @override
+    def __hash__(self) -> int:
+        return hash((self.begin, self.now, *(id(answer) for answer in self.answers)))
+
+
+@lru_cache(maxsize=4)
+def _read(asked: _Asked) -> Counted | str:
+    context, now, begin = asked.context, asked.now, asked.begin
     spans = sorted({max(span.since.timestamp(), begin.timestamp()): span.share for span in context.spans}.items())
     begins = [since for since, _ in spans] or [begin.timestamp()]
     pieces = cuts(begin.timestamp(), max(now, begin).timestamp(), begins)
@@ -99,10 +145,10 @@ def read_counted(
     apart = [not weighted or LEAST_SHARE <= spans[span][1] <= WHOLE - LEAST_SHARE for span in pieces.spans]
     look = min(point_distance(context, now), LONGEST_LOOK).total_seconds()
     arms: tuple[Counts, Counts] = ({}, {})
-    for protocol in context.protocols:
-        patterns = [pattern_of(entry.counters(protocol), known, protocol, arm) for arm in (context, context.other)]
-        reader = _Reader(entry.counters(protocol), known, patterns, pieces, begins, look, now.timestamp())
-        found = reader.read(answers[f"both {protocol}"].series, arms)
+    for protocol, counters, answer in zip(context.protocols, asked.counters, asked.answers, strict=True):
+        patterns = [pattern_of(counters, asked.known, protocol, arm) for arm in (context, context.other)]
+        reader = _Reader(counters, asked.known, patterns, pieces, begins, look, now.timestamp())
+        found = reader.read(answer.series, arms)
         if found:
             return f"{found} for {protocol} at the gateway"
     return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart))

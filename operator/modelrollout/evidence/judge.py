@@ -98,7 +98,15 @@ def _judge(guard: Guard, context: Context, given: Mapping[str, Answer], now: dat
             return None
         return _sli_readings(guard, entry, own.other, given, now)[place]
 
-    return _weigh(guard, now, mine, stable, _as_bad(entry))
+    def as_bad(_: Guard, shown: Reading, theirs: Reading) -> bool:
+        # Where weights changed in the window, an arm has more of its requests in the bad part of it than the other.
+        lately = replace(own, since=own.spans[-1].since) if own.spans else own
+        place = mine.index(shown)
+        found = [_sli_readings(guard, entry, arm, given, now) for arm in (lately, lately.other)]
+        newer = [readings[place] for readings in found if place < len(readings) and readings[place].value is not None]
+        return _as_bad(entry)(guard, *(newer if len(newer) == len(found) else (shown, theirs)))
+
+    return _weigh(guard, now, mine, stable, as_bad)
 
 
 def _judge_queried(

@@ -88,14 +88,14 @@ def _outcomes(counted: Counted, arm: int, *, compared: bool = True) -> list[tupl
 
 def _relative_ratio(guard: Guard, counted: Counted) -> Finding:
     mine, theirs = _outcomes(counted, CANDIDATE), _outcomes(counted, STABLE)
-    chunks = [Chunk(span, own, other) for span, own, other in zip(counted.cuts.spans, mine, theirs, strict=True)]
+    chunks = [Chunk(own, other) for own, other in zip(mine, theirs, strict=True)]
     evidence = rise(chunks, counted.cuts.starts, least_effect(guard))
     first = evidence.start if evidence.refutes(_confidence(guard)) else 0
     samples, stable = _sum(mine[first:]), _sum(theirs[first:])
     if not enough(guard, samples) or stable <= 0:
         return _too_few(guard, samples, stable)
     value = math.fsum(bad for _, bad in mine[first:]) / samples
-    baseline = _standard(chunks[first:])
+    baseline = _standard(chunks[first:], counted.cuts.spans[first:])
     what = f"{guard.sli} is {value:.4g} against stable's {baseline:.4g} ({samples:.0f} and {stable:.0f} requests)"
     return _decided(
         guard,
@@ -109,11 +109,11 @@ def _relative_ratio(guard: Guard, counted: Counted) -> Finding:
     )
 
 
-def _standard(chunks: Sequence[Chunk]) -> float:
+def _standard(chunks: Sequence[Chunk], spans_of: Sequence[int]) -> float:
     """Stable's mean, each span weighed as the candidate's requests are: weights that changed are no difference."""
     spans: dict[int, list[float]] = {}
-    for chunk in chunks:
-        sums = spans.setdefault(chunk.span, [0.0, 0.0, 0.0])
+    for chunk, span in zip(chunks, spans_of, strict=True):
+        sums = spans.setdefault(span, [0.0, 0.0, 0.0])
         for place, more in enumerate((math.fsum(chunk.candidate), math.fsum(chunk.stable), chunk.stable[1])):
             sums[place] += more
     known = [(mine, bad / theirs) for mine, theirs, bad in spans.values() if theirs > 0]
@@ -136,12 +136,30 @@ def _bounded_ratio(guard: Guard, counted: Counted) -> Finding:
     if not enough(guard, samples):
         return _too_few(guard, samples)
     value = math.fsum(bad for _, bad in pieces[first:]) / samples
-    theirs = _outcomes(counted, STABLE)[first:]
-    stable = _sum(theirs)
-    baseline = math.fsum(bad for _, bad in theirs) / stable if stable > 0 else None
-    both = counted.compared[-1] and enough(guard, stable) and ratio_as_bad(guard, value, samples, baseline, stable)
+    theirs = _outcomes(counted, STABLE)
+    stable = _sum(theirs[first:])
+    baseline = math.fsum(bad for _, bad in theirs[first:]) / stable if stable > 0 else None
+    both = counted.compared[-1] and _ratio_of_both(
+        guard, pieces[_lately(counted, first) :], theirs[_lately(counted, first) :]
+    )
     what = f"{guard.sli} is {value:.4g} ({samples:.0f} requests)"
     return _decided(guard, evidence, outside(guard, value), what, value, samples, baseline, both)
+
+
+def _ratio_of_both(guard: Guard, mine: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> bool:
+    samples, stable = _sum(mine), _sum(theirs)
+    if samples <= 0 or not enough(guard, stable):
+        return False
+    value, baseline = (math.fsum(bad for _, bad in arm) / n for arm, n in ((mine, samples), (theirs, stable)))
+    return ratio_as_bad(guard, value, samples, baseline, stable)
+
+
+def _lately(counted: Counted, first: int) -> int:
+    """The first piece of the newest span, not before ``first``.
+
+    Where weights changed in between, an arm has more of its requests in the bad part of the time than the other.
+    """
+    return max(first, counted.cuts.spans.index(counted.cuts.spans[-1]))
 
 
 # Latencies
@@ -151,19 +169,16 @@ def _relative_latency(guard: Guard, entry: Indicator, counted: Counted) -> Findi
     bounds = [bound for bound in counted.bounds if not math.isinf(float(bound))]
     quantile, factor = entry.quantile or 0.0, 1 + least_effect(guard)
     pieces = [
-        Histogram(span, own, other)
-        for span, own, other in zip(
-            counted.cuts.spans,
-            _cumulative(counted, CANDIDATE, bounds),
-            _cumulative(counted, STABLE, bounds),
-            strict=True,
+        Histogram(own, other)
+        for own, other in zip(
+            _cumulative(counted, CANDIDATE, bounds), _cumulative(counted, STABLE, bounds), strict=True
         )
     ]
     edges = [float(bound) * entry.scale for bound in bounds]
     evidence = slower(pieces, counted.cuts.starts, edges, quantile, factor)
     first = evidence.start if evidence.refutes(_confidence(guard)) else 0
     mine = [math.fsum(column) for column in zip(*(piece.candidate for piece in pieces[first:]), strict=True)]
-    theirs = _standard_counts(pieces[first:])
+    theirs = _standard_counts(pieces[first:], counted.cuts.spans[first:])
     samples, stable = mine[-1], math.fsum(piece.stable[-1] for piece in pieces[first:])
     value, baseline = tail_quantile(quantile, edges, mine), tail_quantile(quantile, edges, theirs)
     if not enough(guard, samples) or stable <= 0 or value is None or baseline is None:
@@ -190,12 +205,12 @@ def _rising(counts: Sequence[float]) -> Iterator[float]:
         yield greatest
 
 
-def _standard_counts(pieces: Sequence[Histogram]) -> list[float]:
+def _standard_counts(pieces: Sequence[Histogram], spans_of: Sequence[int]) -> list[float]:
     """Stable's cumulative counts, each span weighed as the candidate's requests are."""
     spans: dict[int, tuple[float, list[float]]] = {}
-    for piece in pieces:
-        mine, theirs = spans.get(piece.span, (0.0, [0.0] * len(piece.stable)))
-        spans[piece.span] = (
+    for piece, span in zip(pieces, spans_of, strict=True):
+        mine, theirs = spans.get(span, (0.0, [0.0] * len(piece.stable)))
+        spans[span] = (
             mine + piece.candidate[-1],
             [before + more for before, more in zip(theirs, piece.stable, strict=True)],
         )
@@ -236,9 +251,11 @@ def _bounded_latency(guard: Guard, entry: Indicator, counted: Counted) -> Findin
     value = _quantile_of(counted, CANDIDATE, bounds, edges, quantile, first)
     if not enough(guard, samples) or value is None:
         return _too_few(guard, samples)
-    stable = math.fsum(_total(entry, counted, STABLE)[first:])
     baseline = _quantile_of(counted, STABLE, bounds, edges, quantile, first)
-    both = counted.compared[-1] and enough(guard, stable) and latency_as_bad(guard, value, baseline)
+    lately = _lately(counted, first)
+    mine, theirs = (_quantile_of(counted, arm, bounds, edges, quantile, lately) for arm in (CANDIDATE, STABLE))
+    known = mine is not None and enough(guard, math.fsum(_total(entry, counted, STABLE)[lately:]))
+    both = counted.compared[-1] and known and latency_as_bad(guard, mine or 0.0, theirs)
     what = f"{guard.sli} is {value:.4g} s ({samples:.0f} requests)"
     return _decided(guard, evidence, outside(guard, value), what, value, samples, baseline, both)
 

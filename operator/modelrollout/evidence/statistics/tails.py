@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelrollout.evidence.statistics.difference import Chunk, rise
+from modelrollout.evidence.statistics.difference import BASELINES, Chunk, rise
 from modelrollout.evidence.statistics.eprocess import Evidence, averaged
 
 EDGES_ABOVE = 2
@@ -23,12 +23,14 @@ WIDEST_TAIL = 5.0
 GREATEST_TAIL = 0.75
 """... and no more than this share."""
 
+ROUNDED = 8
+"""The tangent is taken at a ratio of tails rounded to so many steps a factor of e: chunks are then judged once only."""
+
 
 @dataclass(frozen=True)
 class Histogram:
-    """Requests of both arms in one piece of a span: counts at or below each edge, all of them last."""
+    """Requests of both arms at about the same time: counts at or below each edge, all of them last."""
 
-    span: int
     candidate: tuple[float, ...]
     stable: tuple[float, ...]
 
@@ -68,7 +70,16 @@ def slower(
     stable = [math.fsum(column) for column in zip(*(piece.stable for piece in pieces), strict=True)]
     if not stable or stable[-1] <= 0:
         return Evidence()
-    return averaged([_beyond(pieces, starts, edges, edge, stable, factor) for edge in _edges(stable, quantile)])
+    baselines = _baselines(1 - quantile)
+    return averaged(
+        [_beyond(pieces, starts, edges, edge, stable, factor, baselines) for edge in _edges(stable, quantile)]
+    )
+
+
+def _baselines(rest: float) -> tuple[float, ...]:
+    """The baselines near the tail of the quantile; the others would only cost power."""
+    near = sorted(BASELINES, key=lambda baseline: abs(math.log(baseline / rest)))
+    return tuple(sorted(near[:3]))
 
 
 def _edges(stable: Sequence[float], quantile: float) -> list[int]:
@@ -88,6 +99,7 @@ def _beyond(
     edge: int,
     stable: Sequence[float],
     factor: float,
+    baselines: tuple[float, ...],
 ) -> Evidence:
     at = edges[edge] / factor
     upper = min(bisect_right(edges, at), edge)
@@ -95,17 +107,16 @@ def _beyond(
     part = min(max((at - begin) / (edges[upper] - begin), 0.0), 1.0)
     total = stable[-1]
     above = total - stable[upper - 1] if upper else total
-    ratio = max(above, 0.5) / max(total - stable[upper], 0.5)
+    ratio = math.exp(round(ROUNDED * math.log(max(above, 0.5) / max(total - stable[upper], 0.5))) / ROUNDED)
     inside = (1 - part) * ratio**-part
     chunks = [
         Chunk(
-            piece.span,
             (piece.candidate[edge], piece.candidate[-1] - piece.candidate[edge]),
             _parted(piece.stable, upper),
         )
         for piece in pieces
     ]
-    return rise(chunks, starts, 0.0, stable=(0.0, inside, inside + part * ratio ** (1 - part)))
+    return rise(chunks, starts, 0.0, (0.0, inside, inside + part * ratio ** (1 - part)), baselines)
 
 
 def _parted(counts: Sequence[float], upper: int) -> tuple[float, float, float]:
