@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what follows from the code: the chart's CRDs, policies and values.schema.json, and docs/settings.md (or checks them)."""
+"""Writes what follows from the code: the chart's CRDs, policies and schema, and docs/settings.md (or checks them)."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def values_schema() -> str:
             ),
             settings=settings,
             policies=section(
-                default=section(enabled={"type": "boolean"}),
+                make=section(**{file.stem: {"type": "boolean"} for file in sorted(POLICIES.glob("*.yaml"))}),
                 cluster={"type": "boolean"},
             ),
             serviceAccount=section(name=text, annotations=words),

@@ -131,10 +131,10 @@ def test_the_rights_are_those_used_and_no_others(api: ApiServer, namespace: str)
         assert not allowed(api, account, namespace, verb, "coordination.k8s.io/leases", "another")
     assert allowed(api, account, namespace, "create", "coordination.k8s.io/leases")
     assert not allowed(api, account, "default", "get", "coordination.k8s.io/leases", "modelrollout")
-    (policy,) = api.request("GET", "/apis/modelrollout.io/v1alpha1/clusterrolloutpolicies").body["items"]
-    assert policy["metadata"]["name"] == "default"
+    made = api.request("GET", "/apis/modelrollout.io/v1alpha1/clusterrolloutpolicies").body["items"]
+    assert {policy["metadata"]["name"] for policy in made} == {"default", "answers"}
     api.kubectl("delete", "clusterrole,clusterrolebinding", "modelrollout", "modelrollout-policies")
-    api.kubectl("delete", "clusterrolloutpolicy", "default")
+    api.kubectl("delete", "clusterrolloutpolicy", "default", "answers")
 
 
 def test_with_namespaces_there_are_no_rights_elsewhere(api: ApiServer, namespace: str) -> None:
