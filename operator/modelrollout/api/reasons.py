@@ -322,8 +322,8 @@ class AttemptReason(StrEnum):
     )
     GATES_FAILED = (
         "GatesFailed",
-        "A gate did not pass: the candidate could not answer real inferences. It never had traffic.",
-        "Read the message, then the log of the candidate's pods.",
+        "A gate got no answer (of a pod, or for a ConfigMap) within progressDeadline. It never had traffic.",
+        "The message names the gate and what it waits for; then see the log of the candidate's pods.",
     )
     CONTRACT_BROKEN = (
         "ContractBroken",

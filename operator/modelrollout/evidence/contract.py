@@ -60,7 +60,8 @@ def typed(tensor: TensorSpec) -> str:
 
 
 def _tensors(kind: str, old: dict[str, TensorSpec], new: dict[str, TensorSpec]) -> tuple[list[str], list[str]]:
-    breaking, harmless = [], []
+    breaking: list[str] = []
+    harmless: list[str] = []
     added = {name: tensor for name, tensor in new.items() if name not in old}
     for name, before in old.items():
         after = new.get(name)

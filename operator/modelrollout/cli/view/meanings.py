@@ -75,7 +75,10 @@ REASONS = {
         "Its pods got no nearer to ready for progressDeadline ({progress_deadline}). Users never met it, or were "
         "taken off it before."
     ),
-    "GatesFailed": "It did not pass the warm gate within progressDeadline ({progress_deadline}). Users never met it.",
+    "GatesFailed": (
+        "It did not pass one of its gates within progressDeadline ({progress_deadline}), and might have later: a pod "
+        "or a ConfigMap did not answer. Users never met it."
+    ),
     "ContractBroken": (
         "Its inputs or outputs are not those of the revision that serves, and the version of the model has no new "
         "MAJOR number: clients would have broken. Users never met it."
