@@ -108,9 +108,13 @@ class _Input:
         self._starts = np.array([[part.start] for part in self._numeric], dtype=np.int64).reshape(-1, 1)
         self._last = np.array([part.start + part.size - 1 for part in parts], dtype=np.int64)
         self._places: dict[tuple[int, ...], tuple[NDArray[np.int64], list[int]]] = {}
+        # A tensor of one number a row may come without its second dimension: then each number is a row.
+        self._alone = all(part.index == (0,) for part in parts)
 
     def row(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one row."""
+        if self._alone and len(shape) == 1:
+            return (1,)
         return shape[len(shape) - self.depth :] if self.depth else ()
 
     def check(self, tensor: Tensor) -> int:
@@ -120,7 +124,7 @@ class _Input:
         if len(tensor.shape) not in (self.depth, self.depth + 1):
             raise WrongTypeError("another number of dimensions than the profile's indexes")
         self._offsets(self.row(tensor.shape))
-        return tensor.shape[0] if len(tensor.shape) > self.depth else 1
+        return tensor.shape[0] if len(tensor.shape) > self.depth or self._alone else 1
 
     def count_missing(self, rows: int, into: NDArray[np.int64]) -> None:
         into[self._last] += rows

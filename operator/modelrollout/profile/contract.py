@@ -64,6 +64,8 @@ def _misfit(
     row = tensor.shape[1:] if tensor.batched else tensor.shape
     if not tensor.batched and len(part.index) == len(tensor.shape) - 1:
         row = tensor.shape[1:]
+    if part.index == (0,) and not row:
+        return None
     if len(part.index) != len(row):
         return f"has an index of {len(part.index)} places, and a row of {what} {name!r} has {len(row)} dimensions"
     for place, size in zip(part.index, row, strict=True):

@@ -95,6 +95,8 @@ def _outputs(name: str, values: NDArray[Any], bins: int) -> list[NumericOutput |
     """A label for words, integers and rows of probabilities; else each number of a row."""
     if values.ndim == 0:
         raise ProfileError(f"output {name!r} has no rows")
+    if values.ndim == 1:
+        values = values.reshape(-1, 1)
     flat = values.reshape(len(values), -1)
     if flat.shape[1] == 1 and values.dtype.kind != "f":
         return [_label(name, flat[:, 0])]

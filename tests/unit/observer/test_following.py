@@ -1,0 +1,283 @@
+"""What is observed follows the cluster: wishes out of ModelDeployments, profiles out of ConfigMaps and models."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+from modelrollout.observer.following import Follower, Profiles
+from modelrollout.observer.limits import Limits
+from modelrollout.observer.registry import Registry
+from modelrollout.observer.rpc import Askers
+from modelrollout.observer.wishes import Arms, Directory, wish_of
+from modelrollout.ports import TransientError
+from modelrollout.profile.making import Column, make
+from modelrollout.profile.model import dump
+from tests.unit.observer.stage import Arm, serving, until, wish
+
+NUMBERS = np.linspace(0, 1, 100)
+PROFILE = make("digits", [Column("x", "X", (0,), NUMBERS), Column("y", "Y", (0,), NUMBERS)], {"S": NUMBERS})
+
+
+def manifest(name: str = "digits", **changes: Any) -> dict[str, Any]:
+    observation = {
+        "profile": {"configMap": {"name": "digits", "key": "profile.json"}},
+        "comparison": {"maxPerSecond": 5.0, "tolerances": [{"output": "S", "absolute": 0.1}]},
+        "labels": {"window": "10m", "maxPending": 7},
+    }
+    body: dict[str, Any] = {
+        "apiVersion": "modelrollout.io/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name, "namespace": "demo"},
+        "spec": {
+            "model": {"version": "1.0.0", "source": {"uri": "pvc://models/digits"}},
+            "traffic": {
+                "gateway": {"name": "inference"},
+                "http": {"hostnames": [f"{name}.example.com", "*.models.example.com"]},
+                "grpc": {"hostnames": [f"{name}-grpc.example.com"]},
+            },
+            "rollout": {"unguarded": True},
+            "observation": observation,
+        },
+    }
+    body["spec"].update(changes.pop("spec", {}))
+    return {**body, **changes}
+
+
+def test_a_wish_is_read_out_of_the_object() -> None:
+    found = wish_of(manifest())
+    assert found is not None
+    assert (found.name, found.namespace, found.model) == ("digits", "demo", "digits")
+    assert found.hosts == {"digits.example.com", "*.models.example.com", "digits-grpc.example.com"}
+    assert found.comparing is not None
+    assert (found.comparing.per_second, found.comparing.tolerances[0].absolute) == (5.0, 0.1)
+    assert found.labelling is not None
+    assert (found.labelling.window, found.labelling.most) == (600.0, 7)
+    without = manifest()
+    del without["spec"]["observation"]
+    assert wish_of(without) is None
+    assert wish_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "revisions", "arms"),
+    [
+        ("Idle", {"stable": "a"}, Arms("a")),
+        ("Preparing", {"stable": "a", "candidate": "b"}, Arms("a")),
+        ("Verifying", {"stable": "a", "candidate": "b"}, Arms("a")),
+        ("Arming", {"stable": "a", "candidate": "b"}, Arms("a", "b")),
+        ("Progressing", {"stable": "a", "candidate": "b"}, Arms("a", "b")),
+        ("AwaitingApproval", {"stable": "a", "candidate": "b"}, Arms("a", "b")),
+        ("Baking", {"stable": "b", "lastGood": "a"}, Arms("a", "b")),
+        ("Baking", {"stable": "b"}, Arms("b")),
+        ("RollingBack", {"stable": "a", "candidate": "b"}, Arms("a")),
+        ("Pending", {}, Arms()),
+        ("nonsense", {"stable": "a"}, Arms("a")),
+    ],
+)
+def test_both_arms_are_asked_while_both_can_answer(phase: str, revisions: dict[str, str], arms: Arms) -> None:
+    found = wish_of(manifest(status={"phase": phase, "revisions": revisions}))
+    assert found is not None
+    assert found.arms == arms
+
+
+@pytest.mark.parametrize(
+    ("host", "model", "found"),
+    [
+        ("digits.example.com", "digits", ("digits", True)),
+        ("Digits.Example.com:8080", "digits", ("digits", True)),
+        ("digits.example.com-shadow", "digits", ("digits", True)),
+        ("digits.example.com-shadow:80", "digits", ("digits", True)),
+        ("a.b.models.example.com", "digits", ("digits", True)),
+        ("models.example.com", "nobody", (None, False)),
+        ("digits.example.com", "another", ("digits", False)),
+        ("10.0.0.1:8000", "digits", ("digits", True)),
+        ("", "digits", ("digits", True)),
+        ("", "loans", (None, False)),
+        ("[::1]:80", "nobody", (None, False)),
+        (":" * 50, "nobody", (None, False)),
+    ],
+)
+def test_whose_request_it_is(host: str, model: str, found: tuple[str | None, bool]) -> None:
+    digits = wish_of(manifest())
+    assert digits is not None
+    twice = [wish(name="one", model="loans"), wish(name="two", model="loans")]
+    assert Directory([digits, *twice]).find(host, model) == found
+
+
+class Cluster:
+    """What the API server would say; ``news`` are put in by the test, an exception is an outage."""
+
+    def __init__(self, *items: dict[str, Any]) -> None:
+        self.items = list(items)
+        self.news: asyncio.Queue[tuple[str, dict[str, Any]] | Exception | None] = asyncio.Queue()
+        self.config_maps: dict[str, dict[str, Any]] = {}
+        self.down = False
+        self.lists = 0
+
+    async def list_deployments(self) -> tuple[list[dict[str, Any]], str]:
+        self.lists += 1
+        if self.down:
+            raise TransientError("the API server is away")
+        return list(self.items), "1"
+
+    async def watch_deployments(self, version: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        while True:
+            news = await self.news.get()
+            if news is None:
+                return
+            if isinstance(news, Exception):
+                raise news
+            yield news
+
+    async def config_map(self, name: str) -> dict[str, Any] | None:
+        if self.down:
+            raise TransientError("the API server is away")
+        return self.config_maps.get(name)
+
+
+async def test_changes_outages_and_expired_watches_are_survived(caplog: pytest.LogCaptureFixture) -> None:
+    cluster, registry, pauses = Cluster(manifest()), Registry(lambda: 0.0), []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    task = asyncio.create_task(Follower(cluster, registry, sleep).run())
+    await until(lambda: set(registry.targets) == {"digits"})
+    registry.targets["digits"].requests["http", "counted"] = 3
+    await cluster.news.put(("ADDED", manifest("loans")))
+    await until(lambda: set(registry.targets) == {"digits", "loans"})
+    # The watch has expired: what the next list says counts.
+    cluster.items = [manifest("loans")]
+    await cluster.news.put(None)
+    await until(lambda: set(registry.targets) == {"loans"})
+    kept = registry.targets["loans"]
+    cluster.down = True
+    await cluster.news.put(TransientError("broken off"))
+    await until(lambda: len(pauses) > 8)
+    assert registry.targets["loans"] is kept
+    assert pauses[:7] == [1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0] or pauses[:6] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+    cluster.down, cluster.items = False, [manifest("loans"), manifest("digits")]
+    await until(lambda: set(registry.targets) == {"digits", "loans"})
+    # Counts of one that was gone do not come back: Prometheus saw them.
+    assert registry.targets["digits"].requests == {}
+    # One that cannot be read stays as it was.
+    broken = manifest("loans", spec={"replicas": -1})
+    await cluster.news.put(("MODIFIED", broken))
+    await until(lambda: any("loans cannot be read" in record.message for record in caplog.records))
+    assert registry.targets["loans"] is kept
+    await cluster.news.put(("DELETED", broken))
+    await until(lambda: set(registry.targets) == {"digits"})
+    task.cancel()
+    assert sum("going on with what is known" in record.message for record in caplog.records) == 2
+
+
+def config_map(text: str) -> dict[str, Any]:
+    return {"data": {"profile.json": text}}
+
+
+async def look(cluster: Cluster, registry: Registry, addresses: dict[str, str] | None = None) -> None:
+    known = addresses or {}
+    askers = Askers(lambda _, revision: known.get(revision, "127.0.0.1:1"), Limits(answer=1.0))
+    await Profiles(cluster, registry, askers).look()
+    await askers.close()
+
+
+def following(**changes: Any) -> Registry:
+    registry = Registry(lambda: 0.0)
+    found = wish_of(manifest(**changes))
+    assert found is not None
+    registry.follow({"digits": found})
+    return registry
+
+
+async def test_the_profile_comes_from_the_config_map_and_changes_with_it() -> None:
+    cluster, registry = Cluster(), following()
+    cluster.config_maps["digits"] = config_map(dump(PROFILE))
+    target = registry.targets["digits"]
+    await look(cluster, registry)
+    first = target.plan
+    assert first is not None
+    target.features[0] = 5
+    await look(cluster, registry)
+    assert target.plan is first
+    cluster.down = True
+    await look(cluster, registry)
+    assert (target.plan, target.features[0]) == (first, 5)
+    cluster.down = False
+    other = PROFILE.model_copy(update={"samples": 7})
+    cluster.config_maps["digits"] = config_map(dump(other))
+    await look(cluster, registry)
+    assert target.plan is not first
+    assert target.features.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "words"),
+    [
+        (None, "missing", "ConfigMap digits does not exist"),
+        ({"data": {"another": "x"}}, "missing", "has no key profile.json"),
+        ({}, "missing", "has no key profile.json"),
+        (config_map("{"), "invalid", "the profile is not valid"),
+        (config_map(dump(PROFILE.model_copy(update={"model": "loans"}))), "model", "is about model loans, not digits"),
+    ],
+)
+async def test_a_profile_that_cannot_be_used_is_named_and_counted_once(
+    content: Any, reason: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster, registry = Cluster(), following()
+    if content is not None:
+        cluster.config_maps["digits"] = content
+    askers = Askers(lambda _, revision: "127.0.0.1:1", Limits())
+    profiles = Profiles(cluster, registry, askers)
+    for _ in range(3):
+        await profiles.look()
+    assert registry.targets["digits"].refused == {("profile", reason): 1}
+    assert sum(words in record.message for record in caplog.records) == 1
+    assert registry.targets["digits"].plan is None
+
+
+def metadata(*inputs: str) -> Any:
+    found = service_pb2.ModelMetadataResponse(name="digits")
+    for name in inputs:
+        found.inputs.add(name=name, datatype="FP32", shape=[-1, 1])
+    found.outputs.add(name="S", datatype="FP32", shape=[-1, 1])
+    return found
+
+
+async def test_what_does_not_fit_the_model_is_left_out_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    cluster = Cluster()
+    cluster.config_maps["digits"] = config_map(dump(PROFILE))
+    registry = following(status={"phase": "Idle", "revisions": {"stable": "digits-a"}})
+    arm = Arm(lambda request: None, model_config_pb2.ModelConfig(max_batch_size=8), metadata("X", "Z"))
+    async with serving(arm) as address:
+        await look(cluster, registry, {"digits-a": address})
+    target = registry.targets["digits"]
+    assert target.plan is not None
+    assert [part.name for part in target.plan.profile.features] == ["x"]
+    assert target.refused == {("profile", "misfit"): 1}
+    assert "feature y the model has no input 'Y'" in caplog.text
+
+
+async def test_the_profile_can_be_in_the_models_own_configuration() -> None:
+    found = manifest(status={"phase": "Idle", "revisions": {"stable": "digits-a"}})
+    found["spec"]["observation"]["profile"] = {"parameter": "profile"}
+    registry = Registry(lambda: 0.0)
+    read = wish_of(found)
+    assert read is not None
+    registry.follow({"digits": read})
+    await look(Cluster(), registry)
+    assert registry.targets["digits"].plan is None
+    config = model_config_pb2.ModelConfig(max_batch_size=8)
+    config.parameters["profile"].string_value = json.dumps(PROFILE.model_dump(mode="json"))
+    async with serving(Arm(lambda request: None, config, metadata("X", "Y"))) as address:
+        await look(Cluster(), registry, {"digits-a": address})
+    assert registry.targets["digits"].plan is not None
+    assert registry.targets["digits"].plan.profile == PROFILE
