@@ -29,19 +29,31 @@ _ANY_WINDOW = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Need:
-    """Series that must exist: the guards that need them, the selector as it is sent, and what to look at."""
+    """Series that must exist: the guards that need them, the selector as it is sent, and what to look at.
+
+    ``fault`` turns it round: no such series may be above 0, and the hint says what it means that one is.
+    """
 
     guards: tuple[str, ...]
     selector: str
     hint: str
+    fault: bool = False
 
     def question(self, now: datetime) -> Query:
-        """The instant query that answers nothing where there is no such series; named by the selector."""
-        return Query(self.selector, f"count({self.selector})", now)
+        """The instant query that answers nothing where no series is there (or none above 0); named by the selector."""
+        return Query(self.selector, f"count({self.selector}{' > 0' if self.fault else ''})", now)
+
+    def unmet(self, answer: object) -> bool:
+        """Whether the answer to the question says that this is not as it must be; no answer says nothing."""
+        if not isinstance(answer, Answer):
+            return False
+        return any(series.samples for series in answer.series) is self.fault
 
     def sentence(self, provider: str) -> str:
         """What is missing in the Prometheus of this name."""
         who = f"guard{'s' if len(self.guards) > 1 else ''} {', '.join(self.guards)}"
+        if self.fault:
+            return clean(f"{who}: {self.hint}", LONGEST_SENTENCE)
         verb = "need" if len(self.guards) > 1 else "needs"
         return clean(
             f"{who} {verb} {self.selector}, which Prometheus {provider} does not have: {self.hint}", LONGEST_SENTENCE
@@ -53,31 +65,32 @@ def needed(guards: Iterable[Guard], context: Context) -> tuple[Need, ...]:
 
     Of an arm's own series those of the stable one are asked for: it has pods before the candidate has.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str, bool], list[str]] = {}
     for guard in guards:
         if guard.sli is not None:
             for need in _needs(guard.sli, context):
                 found.setdefault(need, []).append(guard.name)
-    return tuple(Need(tuple(names), selector, hint) for (selector, hint), names in found.items())
+    return tuple(Need(tuple(names), *need) for need, names in found.items())
 
 
 def missing(needs: Iterable[Need], answers: Mapping[str, object], provider: str) -> tuple[str, ...]:
-    """A sentence for each need whose question was answered with nothing; ``answers`` by selector."""
-    return tuple(need.sentence(provider) for need in needs if _is_empty(answers.get(need.selector)))
+    """A sentence for each need that is not met; ``answers`` to the questions by selector."""
+    return tuple(need.sentence(provider) for need in needs if need.unmet(answers.get(need.selector)))
 
 
-def _is_empty(answer: object) -> bool:
-    return isinstance(answer, Answer) and not any(series.samples for series in answer.series)
-
-
-def _needs(sli: str, context: Context) -> list[tuple[str, str]]:
+def _needs(sli: str, context: Context) -> list[tuple[str, str, bool]]:
     try:
         entry = find(sli, context)
         if isinstance(entry, QueryIndicator):
             arm = context.other if entry.scope is Scope.ARM else context
             hint = _HINTS.get(entry.origin, "is it scraped?")
-            return [(one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), hint) for text in entry.needs]
+            wanted = [(text, hint, False) for text in entry.needs]
+            wanted += [(text, meaning, True) for text, meaning in entry.faults.items()]
+            return [
+                (one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), meaning, fault)
+                for text, meaning, fault in wanted
+            ]
         hint = catalog(context.profile).hint
-        return [(need, hint) for need in dict.fromkeys(entry.needs(protocol) for protocol in context.protocols)]
+        return [(need, hint, False) for need in dict.fromkeys(entry.needs(protocol) for protocol in context.protocols)]
     except (CatalogError, QueryError):
         return []

@@ -55,8 +55,9 @@ class QueryIndicator(BaseModel):
     ``query`` answers one number, or with ``subject`` one series a value of that label; ``samples`` likewise how many
     requests each is made of. ``where`` are the labels that guards may choose, with the label of the series each is
     matched with; None takes any. ``requires`` are parts of spec.observation, ``needs`` selectors of series that are
-    there before any request. ``drift`` says that a breach is drift of its subject. ``scope`` inputs: both arms get the
-    same. ``origin`` names the catalog, or ``policy``.
+    there before any request, ``faults`` selectors of series that must be 0, with what it means where they are not.
+    ``drift`` says that a breach is drift of its subject, ``quality`` that it is made of true labels. ``scope`` inputs:
+    both arms get the same. ``origin`` names the catalog, or ``policy``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,7 @@ class QueryIndicator(BaseModel):
     query: str
     samples: str | None = None
     needs: tuple[str, ...] = ()
+    faults: dict[str, str] = {}
     scope: Scope = Scope.ARM
     subject: str | None = None
     where: dict[str, str] | None = {}
@@ -93,9 +95,8 @@ class QueryIndicator(BaseModel):
     def _works(self) -> Self:
         for text in self.texts():
             try:
-                compile_query(
-                    text, "n", "d", "d-0", "d-1", timedelta(hours=1), where=(("a", "b"),), longest=LONGEST_WINDOW
-                )
+                # Whether it stays in a namespace is known where it is asked.
+                compile_query(text, "n", "d", "d-0", "d-1", timedelta(hours=1), False, (("a", "b"),), LONGEST_WINDOW)
             except QueryError as error:
                 raise ValueError(str(error)) from error
         return self

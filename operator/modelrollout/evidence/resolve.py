@@ -17,8 +17,8 @@ from modelrollout.evidence.slis import CatalogError
 class Resolved:
     """The questions of one guard: PromQL by name, each in one line, or what is wrong with the guard.
 
-    Names are ``query`` for the guard's own, the protocols for an SLI of counters, ``value`` and ``samples`` for one that
-    Prometheus computes; those about the stable revision begin with ``stable``.
+    Names are ``query`` for the guard's own, the protocols for an SLI of counters, ``value`` and ``samples`` for one
+    that Prometheus computes; those about the stable revision begin with ``stable``.
     """
 
     guard: Guard

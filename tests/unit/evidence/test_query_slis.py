@@ -1,0 +1,144 @@
+"""SLIs that Prometheus computes: what is asked, which subject counts, and what can never be judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelrollout.api.guard import Guard
+from modelrollout.api.rolloutpolicy import SliDefinition
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.measure import Reading
+from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.query_slis import questions, readings
+from modelrollout.evidence.slis import CatalogError
+from modelrollout.ports import Answer, Series
+from modelrollout.rollout.plan import Span
+from tests.unit.evidence.envoy import at, context
+
+NOW = at(3600)
+
+
+def guard(sli: str = "input-psi", **more: Any) -> Guard:
+    return Guard.model_validate({"name": "g", "sli": sli, "max": 0.2, "window": "10m", **more})
+
+
+def vector(label: str, **values: float) -> Answer:
+    return Answer("vector", tuple(Series({label: name}, ((NOW.timestamp(), value),)) for name, value in values.items()))
+
+
+def read(wished: Guard, values: Answer, samples: Answer, where: Context | None = None) -> Reading:
+    found = readings(wished, where or context(), {"value": values, "samples": samples}, NOW)
+    assert not isinstance(found, str)
+    (reading,) = found
+    return reading
+
+
+MANY = vector("feature", age=900.0, income=900.0, region=20.0)
+
+
+@pytest.mark.parametrize(
+    ("wished", "expected"),
+    [
+        (guard(), ("feature region", 0.5, 20)),
+        (guard(minSamples=100), ("feature age", 0.3, 900)),
+        (guard(max=None, min=0.2), ("feature income", 0.1, 900)),
+        # Between two bounds the worst is what lies furthest outside.
+        (guard(min=0.29, max=0.6), ("feature income", 0.1, 900)),
+        (guard(min=0.0, max=0.1), ("feature region", 0.5, 20)),
+    ],
+)
+def test_the_worst_subject_with_enough_samples_counts(wished: Guard, expected: tuple[str, float, float]) -> None:
+    reading = read(wished, vector("feature", age=0.3, income=0.1, region=0.5), MANY)
+    assert (reading.subject, reading.value, reading.samples) == expected
+
+
+def test_too_few_samples_of_all_are_no_data() -> None:
+    reading = read(guard(minSamples=1000), vector("feature", age=0.3, region=0.5), MANY)
+    assert (reading.value, reading.samples, reading.why) == (None, 900, "900 of at least 1000 requests in the window")
+
+
+def test_nothing_and_no_number_are_no_data() -> None:
+    empty = Answer("vector", ())
+    chosen = guard(where={"feature": "age"})
+    assert read(chosen, empty, empty).why == "nothing of feature age was counted in the last 10m"
+    reading = read(guard(), vector("feature", age=float("nan")), MANY)
+    assert (reading.value, reading.why) == (None, "the query answers no finite number")
+    # A feature without a number does not hide another.
+    assert read(guard(), vector("feature", age=float("nan"), income=0.4), MANY).subject == "feature income"
+
+
+def test_inputs_are_looked_at_from_before_the_attempt_and_an_arm_is_not() -> None:
+    where = context(since=3600 - 125)
+    (value, _) = questions(guard(), where, NOW)
+    assert "[10m]" in value.text
+    (value, _) = questions(guard("output-psi"), where, NOW)
+    assert "[2m5s]" in value.text
+    assert 'revision="digits-new"' in value.text
+    (value, _) = questions(guard("output-psi"), replace(where, watch=True), NOW)
+    assert "[10m]" in value.text
+    spans = (Span(at(3600 - 300), 50_000), Span(at(3600 - 125), 250_000))
+    (value, _) = questions(guard("output-psi"), replace(where, spans=spans), NOW)
+    assert "[5m]" in value.text
+
+
+def test_the_last_evaluations_are_one_question_as_far_as_their_windows_are_alike() -> None:
+    wished = guard("label-flips", breaches=2, of=4)
+    whole = questions(wished, context(since=0), NOW)
+    assert [query.name for query in whole] == ["value", "samples"]
+    assert {(query.end, query.start, query.step) for query in whole} == {(NOW, at(3570), timedelta(seconds=10))}
+    cut = questions(wished, context(since=3600 - 615), NOW)
+    # Windows of 10m (newest two), 9m55s and 9m45s.
+    assert [query.name for query in cut] == ["value", "samples", "value 2", "samples 2", "value 3", "samples 3"]
+    assert [query.start for query in cut[2:]] == [None] * 4
+    assert cut[2].end == at(3580)
+
+
+def test_each_evaluation_finds_its_own_values() -> None:
+    wished, where = guard("label-flips", breaches=2, of=3), context(since=0)
+    times = [at(3600).timestamp(), at(3590).timestamp(), at(3580).timestamp()]
+    values = Answer("matrix", (Series({}, tuple(zip(reversed(times), (0.3, 0.2, 0.1), strict=True))),))
+    samples = Answer("matrix", (Series({}, tuple(zip(reversed(times), (30.0, 20.0, 10.0), strict=True))),))
+    found = readings(wished, where, {"value": values, "samples": samples}, NOW)
+    assert not isinstance(found, str)
+    assert [(reading.value, reading.samples) for reading in found] == [(0.1, 10.0), (0.2, 20.0), (0.3, 30.0)]
+
+
+def test_the_sli_of_a_policy_is_asked_like_any_other() -> None:
+    own = SliDefinition(name="depth", unit="requests", query='depth{pod=~"$pods",$where}')
+    where = replace(context(), definitions=(own,))
+    (query,) = questions(guard("depth", where={"lane": 'a"b|$name', "zone": "z"}), where, NOW)
+    assert query.text == (
+        'depth{lane="a\\"b|$name",namespace="demo",pod=~"digits-new-[a-z0-9]{1,10}-[a-z0-9]{5}",zone="z"}'
+    )
+    (query,) = questions(guard("depth"), where, NOW)
+    assert query.text == 'depth{namespace="demo",pod=~"digits-new-[a-z0-9]{1,10}-[a-z0-9]{5}"}'
+    two = Answer(
+        "vector", (Series({"a": "1"}, ((NOW.timestamp(), 1.0),)), Series({"a": "2"}, ((NOW.timestamp(), 2.0),)))
+    )
+    assert "answers 2 series at once; aggregate" in str(readings(guard("depth"), where, {"value": two}, NOW))
+    text = Answer("string", ())
+    assert readings(guard("depth"), where, {"value": text}, NOW) == (
+        "the query of depth answers a string, not a number"
+    )
+
+
+def test_a_sli_of_a_policy_stays_in_the_namespace() -> None:
+    own = SliDefinition(name="depth", unit="requests", query='depth{namespace="kube-system"}')
+    with pytest.raises(QueryError, match="its own namespace only"):
+        questions(guard("depth"), replace(context(), definitions=(own,)), NOW)
+    (query,) = questions(guard("depth"), replace(context(), definitions=(own,), enforce_namespace=False), NOW)
+    assert query.text == 'depth{namespace="kube-system"}'
+    own = SliDefinition(name="depth", unit="requests", query="depth{$where}")
+    with pytest.raises(QueryError, match="its own namespace only"):
+        questions(guard("depth", where={"namespace": "theirs"}), replace(context(), definitions=(own,)), NOW)
+
+
+def test_labels_that_mean_nothing() -> None:
+    with pytest.raises(CatalogError, match="where: 'slice' means nothing to this SLI; labels of it are feature"):
+        questions(guard(where={"slice": "eu"}), context(), NOW)
+    with pytest.raises(CatalogError, match="it has none: remove where"):
+        questions(guard("answer-differences", where={"feature": "age"}), context(), NOW)
