@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from modelrollout.render.names import is_observer
 from modelrollout.settings import parse
 from tests.component.apiserver import REPOSITORY, ApiServer, Manifest, programs
 
@@ -191,6 +192,7 @@ def test_changed_settings_restart_the_operator() -> None:
         ({"settings": {"poolz": {}}}, "'poolz' not allowed"),
         ({"settings": {"gateways": [{"name": "x"}]}}, "missing property 'namespace'"),
         ({"image": {}}, "image.repository must be given"),
+        ({"observer": {"namespace": "one"}}, "'namespace' not allowed"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_installed(values: dict[str, Any], words: str) -> None:
@@ -209,3 +211,80 @@ def test_generated_files_are_up_to_date() -> None:
     script = Path(REPOSITORY / "charts" / "generate.py")
     done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+OBSERVED: dict[str, Any] = {"observer": {"namespaces": ["one", "two"]}, "networkPolicy": {"enabled": True}}
+OBSERVERS_RIGHTS = {resource: set[str]() for resource in RIGHTS} | {
+    "modelrollout.io/modeldeployments": {"get", "list", "watch"},
+    "configmaps": {"get"},
+}
+
+
+def of_observers(values: dict[str, Any]) -> list[Manifest]:
+    label = "app.kubernetes.io/component"
+    bodies = rendered("ops", json.dumps(values))
+    return [body for body in bodies if body["metadata"].get("labels", {}).get(label) == "observer"]
+
+
+def test_there_is_no_observer_unless_a_namespace_asks_for_one() -> None:
+    assert of_observers({}) == []
+    found = of_observers(OBSERVED)
+    kinds = {(body["kind"], body["metadata"]["namespace"]) for body in found}
+    parts = ("Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy")
+    assert kinds == {(kind, namespace) for kind in parts for namespace in ("one", "two")}
+    assert {body["metadata"]["name"] for body in found} == {"modelrollout-observer"}
+
+
+def test_the_operator_knows_the_observers_service_and_its_pods_are_what_it_selects() -> None:
+    found = of_observers(OBSERVED)
+    service = next(body for body in found if body["kind"] == "Service")
+    workload = next(body for body in found if body["kind"] == "Deployment")
+    # Helm takes app.kubernetes.io/managed-by of what it installs for itself.
+    installed = {**service["metadata"]["labels"], "app.kubernetes.io/managed-by": "Helm"}
+    assert is_observer({**service, "metadata": {**service["metadata"], "labels": installed}})
+    assert {(port["name"], port["port"]) for port in service["spec"]["ports"]} == {
+        ("http", 8000),
+        ("grpc", 8001),
+        ("labels", 8080),
+        ("metrics", 9100),
+    }
+    template = workload["spec"]["template"]
+    assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+    assert workload["spec"]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    (container,) = template["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": 8000, "grpc": 8001, "labels": 8080, "metrics": 9100}
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "9100"
+
+
+def test_the_image_of_the_observer_is_the_operators_unless_it_has_its_own() -> None:
+    def image(own: dict[str, str]) -> str:
+        found = of_observers({"observer": {"namespaces": ["one"], "image": own}})
+        workload = next(body for body in found if body["kind"] == "Deployment")
+        return str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    assert image({}) == "registry.example.com/modelrollout:1"
+    assert image({"repository": "registry.example.com/observer", "tag": "2"}) == "registry.example.com/observer:2"
+
+
+def test_the_observers_rights_are_those_used_and_its_pod_is_restricted(api: ApiServer, namespace: str) -> None:
+    label = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    api.request("PATCH", f"/api/v1/namespaces/{namespace}", label, "application/merge-patch+json")
+    found = of_observers({"observer": {"namespaces": [namespace]}, "networkPolicy": {"enabled": True}})
+    for body in found:
+        create(api, body)
+    account = f"system:serviceaccount:{namespace}:modelrollout-observer"
+    check_rights(api, account, namespace, OBSERVERS_RIGHTS)
+    check_rights(api, account, "default", {resource: set() for resource in RIGHTS})
+    template = next(body for body in found if body["kind"] == "Deployment")["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": template["spec"]}
+    answer = api.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod, dryRun="All", fieldValidation="Strict")
+    assert answer.code == 201, answer.message
+
+
+@pytest.mark.parametrize("peers", [[], [{"podSelector": {"matchLabels": {"app": "truth"}}}]])
+def test_labels_are_taken_from_those_who_may_send_them(peers: list[Any]) -> None:
+    found = of_observers({"observer": {"namespaces": ["one"], "labelsFrom": peers}, "networkPolicy": {"enabled": True}})
+    policy = next(body for body in found if body["kind"] == "NetworkPolicy")
+    rules = [rule for rule in policy["spec"]["ingress"] if {"port": "labels", "protocol": "TCP"} in rule["ports"]]
+    assert [rule["from"] for rule in rules] == ([peers] if peers else [])

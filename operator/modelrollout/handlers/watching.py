@@ -13,7 +13,7 @@ from typing import Any
 import kopf
 
 from modelrollout.controller.cache import Cache, Key, namespace_key
-from modelrollout.render.names import SELECTOR, deployment_of, is_observer
+from modelrollout.render.names import SELECTOR, SERVICE_SELECTOR, deployment_of, is_observer
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.initial_streaming = False  # see listing.py
     for watched in KINDS:
         if watched.labelled:
-            settings.watching.label_selectors[watched.plural] = SELECTOR
+            selector = SERVICE_SELECTOR if watched.kind == "Service" else SELECTOR
+            settings.watching.label_selectors[watched.plural] = selector
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.networking.enforce_retry_after = True

@@ -20,13 +20,14 @@ ANNOTATION_SPLIT = "modelrollout.io/split"
 ANNOTATION_LAYOUT = "modelrollout.io/layout"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 """Label selector that finds every child of every ModelDeployment."""
+SERVICE_SELECTOR = LABEL_DEPLOYMENT
+"""Label selector that finds the Services among them, and those of observers: Helm takes managed-by for itself."""
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002
 
 OBSERVER = "modelrollout-observer"
 """Name of the Service of a namespace's observer, where it has one."""
 _OBSERVER_LABELS = {
-    LABEL_MANAGED_BY: MANAGED_BY,
     LABEL_NAME: OBSERVER,
     "app.kubernetes.io/component": "observer",
 }
