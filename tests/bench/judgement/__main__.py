@@ -14,6 +14,7 @@ from tests.bench.judgement.suite import (
     JUDGES,
     OURS,
     TUNING,
+    Case,
     carry_out_all,
     cases_of,
     seeds_of,
@@ -21,6 +22,7 @@ from tests.bench.judgement.suite import (
     table,
     wrong_end,
 )
+from tests.bench.judgement.verdicts import Found
 
 
 def main() -> int:
@@ -42,14 +44,15 @@ def main() -> int:
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(BY_NAME)}")
     scenarios = [BY_NAME[name] for name in arguments.names] or list(SCENARIOS)
     seeds = seeds_of(arguments.seeds)[: arguments.limit]
-    results = carry_out_all(
-        cases_of(scenarios, seeds, arguments.judge or JUDGES, arguments.policy), arguments.processes
-    )
-    print(table(summarise(results)))
-    if arguments.why:
-        for case, found in results.items():
-            if case.judge == OURS and wrong_end(BY_NAME[case.scenario], found):
-                print(f"{case.scenario}, seed {case.seed}: {found.ended}: {found.why}")
+    results: dict[Case, Found] = {}
+    for scenario in scenarios:
+        cases = cases_of([scenario], seeds, arguments.judge or JUDGES, arguments.policy)
+        found = carry_out_all(cases, arguments.processes)
+        results |= found
+        print(table(summarise(found), heading=scenario is scenarios[0]), flush=True)
+        for case, each in found.items():
+            if arguments.why and case.judge == OURS and wrong_end(scenario, each):
+                print(f"  seed {case.seed}: {each.ended}: {each.why}", flush=True)
     if arguments.json:
         content = [{"scenario": c.scenario, "seed": c.seed, "judge": c.judge, **asdict(f)} for c, f in results.items()]
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")

@@ -126,28 +126,22 @@ def summarise(results: dict[Case, Found]) -> list[Summary]:
     return rows
 
 
-def table(rows: Iterable[Summary]) -> str:
-    """The rows as text."""
-    heading = ("scenario", "judge", "n", "back", "promoted", "waiting", "exposed", "p95", "seconds")
-    lines = [heading] + [
-        (
-            row.scenario,
-            row.judge,
-            str(row.rollouts),
-            str(row.rolled_back),
-            str(row.promoted),
-            str(row.waiting),
-            f"{row.exposed:.0f}",
-            f"{row.exposed_p95:.0f}",
-            f"{row.seconds:.0f}",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+HEADING = ("scenario", "judge", "n", "back", "promoted", "waiting", "exposed", "p95", "seconds")
+WIDTHS = (18, 25, 5, 5, 8, 7, 9, 9, 7)
+
+
+def table(rows: Iterable[Summary], *, heading: bool = True) -> str:
+    """The rows as text, in columns of fixed width."""
+    lines = [HEADING] if heading else []
+    for row in rows:
+        numbers = (row.rollouts, row.rolled_back, row.promoted, row.waiting)
+        sizes = (row.exposed, row.exposed_p95, row.seconds)
+        texts = (*(str(number) for number in numbers), *(f"{size:.0f}" for size in sizes))
+        lines.append((row.scenario, row.judge, *texts))  # type: ignore[arg-type]
     return "\n".join(
         "  ".join(
             f"{text:<{width}}" if column < 2 else f"{text:>{width}}"
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+            for column, (text, width) in enumerate(zip(line, WIDTHS, strict=True))
         ).rstrip()
         for line in lines
     )
