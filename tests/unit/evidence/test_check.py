@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.check import guards_problem
 from tests.builders import DRIFT, manifest
 
@@ -95,3 +96,92 @@ def test_without_a_gateway_queries_are_checked_as_ever() -> None:
     assert guards_problem(parse_modeldeployment(manifest(**service))) is None
     bad = {**DRIFT, "query": "psi[5m]"}
     assert "range of samples" in (guards_problem(parse_modeldeployment(manifest(**{**service, "guards": [bad]}))) or "")
+
+
+def observed(*guards: dict[str, Any], **observation: Any) -> ModelDeployment:
+    raw = manifest(guards=guards)
+    if observation:
+        raw["spec"]["observation"] = observation
+    return parse_modeldeployment(raw)
+
+
+PROFILE = {"configMap": {"name": "digits-profile", "key": "profile.json"}}
+INPUTS = {"name": "inputs", "sli": "input-psi", "max": 0.2}
+FLIPS = {"name": "flips", "sli": "label-flips", "max": 0.02}
+RIGHT = {"name": "right", "sli": "accuracy", "min": 0.9, "window": "24h", "labelDelay": "12h"}
+
+
+@pytest.mark.parametrize(
+    ("guard", "observation"),
+    [
+        (INPUTS, {"profile": PROFILE}),
+        ({**INPUTS, "where": {"feature": "age"}, "window": "720h", "minSamples": 500}, {"profile": PROFILE}),
+        (FLIPS, {"comparison": {}}),
+        (RIGHT, {"comparison": {}, "labels": {}}),
+        ({"name": "failures", "sli": "triton-failure-ratio", "max": 0.01, "where": {"reason": "BACKEND"}}, {}),
+    ],
+)
+def test_slis_that_prometheus_computes(guard: dict[str, Any], observation: dict[str, Any]) -> None:
+    assert guards_problem(observed(guard, **observation)) is None
+
+
+@pytest.mark.parametrize(
+    ("guard", "observation", "sentence"),
+    [
+        ({**INPUTS, "sli": "input-psy"}, {"profile": PROFILE}, "there is no SLI 'input-psy'; did you mean input-psi"),
+        (INPUTS, {}, "input-psi needs spec.observation.profile: without it the observer counts nothing of it"),
+        (INPUTS, {"comparison": {}}, "input-psi needs spec.observation.profile"),
+        (
+            {"name": "outputs", "sli": "output-psi", "max": 0.2},
+            {},
+            "output-psi needs spec.observation.profile and spec.observation.comparison",
+        ),
+        (FLIPS, {"profile": PROFILE}, "label-flips needs spec.observation.comparison"),
+        (RIGHT, {"comparison": {}}, "accuracy needs spec.observation.labels"),
+        ({**INPUTS, "labelDelay": "1h"}, {"profile": PROFILE}, "labelDelay is for SLIs of labels"),
+        ({**ERRORS, "labelDelay": "1h"}, {}, "labelDelay is for SLIs of labels"),
+        ({**ERRORS, "where": {"code": "500"}}, {}, "where means nothing to error-ratio, which counts all requests"),
+        ({**INPUTS, "where": {"slice": "eu"}}, {"profile": PROFILE}, "'slice' means nothing to this SLI"),
+        ({**FLIPS, "confidence": 0.99}, {"comparison": {}}, "relativeTo and confidence weigh the counts"),
+        (
+            {"name": "flips", "sli": "label-flips", "relativeTo": "stable"},
+            {"comparison": {}},
+            "there are none of label-flips: remove them and give max or min",
+        ),
+    ],
+)
+def test_an_sli_that_cannot_be_judged_so(guard: dict[str, Any], observation: dict[str, Any], sentence: str) -> None:
+    problem = guards_problem(observed(guard, **observation)) or ""
+    assert problem.startswith(f"guard {guard['name']}: ")
+    assert sentence in problem
+
+
+def test_the_sli_of_a_policy_needs_samples_for_min_samples() -> None:
+    own = SliDefinition(name="depth", unit="requests", query='max(depth{pod=~"$pods"})')
+    guard = {"name": "depth", "sli": "depth", "max": 5, "minSamples": 10}
+    assert "minSamples needs the query `samples`" in (guards_problem(observed(guard), definitions=(own,)) or "")
+    counted = own.model_copy(update={"samples": 'sum(depth_count{pod=~"$pods"})'})
+    assert guards_problem(observed(guard), definitions=(counted,)) is None
+    assert "there is no SLI 'depth'" in (guards_problem(observed(guard)) or "")
+
+
+def test_without_a_gateway_triton_and_policies_are_measured() -> None:
+    own = SliDefinition(name="depth", unit="requests", query='max(depth{pod=~"$pods"})')
+    guards = [{"name": "failures", "sli": "triton-failure-ratio", "max": 0.01}, {"name": "d", "sli": "depth", "max": 5}]
+    service = parse_modeldeployment(manifest(guards=guards, service=True, strategy="BlueGreen"))
+    assert guards_problem(service, definitions=(own,)) is None
+    assert "there is no SLI 'depth'" in (guards_problem(service) or "")
+
+
+@pytest.mark.parametrize("profile", ["istio", "traefik", "nginx-gateway-fabric"])
+def test_the_profile_of_the_gateway_decides(profile: str) -> None:
+    problem = guards_problem(mirrored(LATENCY, traffic="http"), profile=profile)
+    if profile == "nginx-gateway-fabric":
+        assert problem == (
+            "guard latency: the gateway profile nginx-gateway-fabric has no latency-p99: NGINX exports an average time "
+            "of each peer and no histogram; use triton-compute-time, or a query"
+        )
+    else:
+        assert problem is None
+    problem = guards_problem(mirrored(ERRORS, traffic="http", **SHADOW), profile=profile) or ""
+    assert problem.startswith("guard errors: error-ratio of http cannot be measured by the source Mirror")

@@ -215,3 +215,58 @@ def test_compiling_is_remembered() -> None:
     compiled("remembered")
     compiled("remembered")
     assert ours.compile_query.cache_info().hits == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "expected"),
+    [
+        ("x{$where}", (("a", "b"),), 'x{a="b",namespace="demo"}'),
+        ("x{$where}", (), 'x{namespace="demo"}'),
+        ('x{$where , y="z"}', (), 'x{namespace="demo",y="z"}'),
+        ('x{y="z",$where}', (), 'x{namespace="demo",y="z"}'),
+        ('x{y="z",$where}', (("a", "b"), ("c", "d")), 'x{a="b",c="d",namespace="demo",y="z"}'),
+        # A value that looks like a placeholder or like PromQL is text.
+        ("x{$where}", (("a", "$revision"),), 'x{a="$revision",namespace="demo"}'),
+        ("x{$where}", (("a", '",namespace="kube-system'),), r'x{a="\",namespace=\"kube-system",namespace="demo"}'),
+    ],
+)
+def test_where_is_a_list_of_matchers(text: str, where: ours.Where, expected: str) -> None:
+    assert compiled(text, where=where) == expected
+
+
+@given(TEXTS)
+@settings(max_examples=200, deadline=None)
+def test_no_value_of_where_changes_the_query(value: str) -> None:
+    assert shape(compiled("sum(x{$where,y='z'})", where=(("a", value),))) == shape('sum(x{a="b",namespace="c",y="z"})')
+
+
+def test_where_and_pods_out_of_place() -> None:
+    with pytest.raises(QueryError, match="known in the SLIs of a policy only"):
+        compiled("x{$where}")
+    with pytest.raises(QueryError, match="does not parse"):
+        compiled("x + $where", where=(("a", "b"),))
+    with pytest.raises(QueryError, match=r'is a regular expression: write pod=~"\$pods"'):
+        compiled('x{pod="$pods"}')
+    with pytest.raises(QueryError, match="a range is longer than 24h"):
+        compiled("rate(x[25h])")
+    assert compiled("rate(x[25h])", longest=timedelta(hours=30)) == 'rate(x{namespace="demo"}[1d1h])'
+
+
+@pytest.mark.parametrize(
+    ("revision", "pod", "taken"),
+    [
+        ("digits-0123456789", "digits-0123456789-6cd79f5b96-wsxbj", True),
+        ("digits-0123456789", "digits-0123456789-84d7-wsxbj", True),
+        ("digits-0123456789", "digits-0123456789-0123456789-6cd79f5b96-wsxbj", False),
+        ("digits-0123456789", "digits-0123456780-6cd79f5b96-wsxbj", False),
+        ("digits-0123456789", "other-digits-0123456789-6cd79f5b96-wsxbj", False),
+        # 58 characters are left of what comes before a pod's own five.
+        (f"{'m' * 40}-0123456789", f"{'m' * 40}-0123456789-6cd79fwsxbj", True),
+        (f"{'m' * 52}-0123456789", f"{'m' * 52}-01234wsxbj", True),
+        (f"{'m' * 52}-0123456789", f"{'m' * 52}-99234wsxbj", False),
+    ],
+)
+def test_pods_are_those_of_one_deployment(revision: str, pod: str, taken: bool) -> None:
+    selector = promql.parse(compiled('x{pod=~"$pods"}', revision=revision))
+    pattern = next(matcher.value for matcher in selector.matchers.matchers if matcher.name == "pod")
+    assert bool(re.fullmatch(pattern, pod)) is taken

@@ -1,0 +1,64 @@
+"""``modelrollout slis``: every SLI with what people need to choose it, and a document for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from modelrollout import cli
+from modelrollout.cli.slis import PROFILES
+from modelrollout.evidence.listing import listed
+from modelrollout.evidence.queried import QueryIndicator, queried, shortened
+from modelrollout.settings import GatewayProfile
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, ["slis", *arguments])
+
+
+def test_the_profiles_are_those_of_the_settings() -> None:
+    assert set(PROFILES) == set(GatewayProfile)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_sli_has_a_line(profile: str) -> None:
+    result = run("--gateway", profile)
+    assert result.exit_code == 0
+    for one in listed(profile):
+        line = next(line for line in result.output.splitlines() if line.startswith(f"{one.name} "))
+        if one.absent:
+            assert f"not there: {one.absent}" in line
+        else:
+            assert line.split()[1:3] == [one.unit, one.worse]
+            assert line.endswith(one.description)
+
+
+def test_a_document_has_what_a_program_needs() -> None:
+    found = {one["name"]: one for one in json.loads(run("-o", "json").output)}
+    assert {"error-ratio", "latency-p99", *queried()} <= set(found)
+    drift = found["input-psi"]
+    assert (drift["unit"], drift["worse"], drift["scope"], drift["subject"]) == ("index", "higher", "inputs", "feature")
+    assert drift["requires"] == ["spec.observation.profile"]
+    assert drift["needs"] == ['modelrollout_observer_feature_total{modeldeployment="$name"}']
+    assert drift["queries"]["value"] == queried()["input-psi"].query
+    assert found["error-ratio"]["clusters"]["http"]["Weighted"] == ["httproute/$namespace/$name/rule/0/backend/$slot"]
+    assert found["error-ratio"]["blind"]["grpc"]["Mirror"].startswith("Envoy does not count")
+
+
+def test_one_sli_with_its_queries() -> None:
+    result = run("--name", "triton-failure-ratio")
+    assert result.exit_code == 0
+    assert 'growth(nv_inference_request_failure{pod=~"$pods",$where})' in result.output
+    assert "growth(x) is (last_over_time(x[$window])" in result.output
+    wrong = run("--name", "triton-failures")
+    assert wrong.exit_code == 2
+    assert "did you mean triton-failure-ratio" in wrong.output
+
+
+def test_a_short_form_stands_for_the_query() -> None:
+    for name, entry in queried().items():
+        assert "last_over_time" not in shortened(entry.query).replace("last_over_time(nv_gpu", ""), name
+    assert isinstance(queried()["accuracy"], QueryIndicator)
+    assert shortened("last_over_time(x[1h])") == "last_over_time(x[1h])"
