@@ -1,0 +1,107 @@
+"""Policies in the middle of a rollout: a changed one acts like an edited guard, one that is gone like a broken spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelrollout.api.status import Outcome, Phase
+from tests.builders import ERRORS, NAMESPACE, Manifest
+from tests.simulation.simulation import Simulation
+from tests.simulation.test_stories import LONG, V1, V2, story
+
+NAMED = {"policies": [{"kind": "ClusterRolloutPolicy", "name": "house"}], "unguarded": False, "guards": ()}
+
+
+def put(run: Simulation, most: float, *, kind: str = "ClusterRolloutPolicy", name: str = "house", **more: Any) -> None:
+    namespace = "" if kind == "ClusterRolloutPolicy" else NAMESPACE
+    body: Manifest = {"apiVersion": "modelrollout.io/v1alpha1", "kind": kind}
+    body["metadata"] = {"name": name, "namespace": namespace, "labels": more.pop("labels", {})}
+    run.store.write({**body, "spec": {"guards": [{**ERRORS, "max": most}], **more}})
+
+
+async def served_by_policy(run: Simulation) -> None:
+    put(run, 0.05)
+    run.apply("1.0.0", steps=LONG, **NAMED)
+    await run.settle()
+    run.behave("2.0.0", errors=0.03)
+    run.apply("2.0.0", steps=LONG, **NAMED)
+    await run.until(run.at(Phase.PROGRESSING, step=2))
+
+
+def test_guards_of_a_policy_let_a_good_one_pass() -> None:
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        end = await run.settle()
+        assert (end.stable, end.quarantined) == (V2, ())
+        assert run.status.rollout is not None
+        assert [guard.name for guard in run.status.rollout.guards] == ["errors"]
+
+    story(tell)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_policy_that_gets_stricter_in_the_middle_takes_the_candidate_back(restarted: bool) -> None:
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        if restarted:
+            await run.restart()
+        put(run, 0.01)
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.ROLLED_BACK, V1, (V2,))
+
+    story(tell)
+
+
+def test_one_that_is_selected_in_the_middle_counts_from_then_on() -> None:
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        put(run, 0.01, kind="RolloutPolicy", name="all", selector={"matchLabels": {}})
+        await run.advance(60)
+        assert run.status.phase is Phase.PROGRESSING, "house is named, and what is named goes before what is selected"
+        run.store.write({**_policy(run, "all"), "spec": {**_policy(run, "all")["spec"], "guards": [_other(0.01)]}})
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.ROLLED_BACK, V1, (V2,))
+
+    story(tell)
+
+
+def _policy(run: Simulation, name: str) -> Manifest:
+    found = run.store.get("RolloutPolicy", name)
+    assert found is not None
+    return found
+
+
+def _other(most: float) -> Manifest:
+    return {**ERRORS, "name": "others", "max": most}
+
+
+def test_one_that_goes_takes_traffic_home_and_begins_anew_when_it_is_back() -> None:
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        run.store.remove("ClusterRolloutPolicy", "house")
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.INVALID, V1, ())
+        assert "rollout.policies names ClusterRolloutPolicy house, which does not exist here" in run.status.message
+        assert run.status.history[0].outcome is Outcome.ABORTED
+        put(run, 0.05)
+        end = await run.settle()
+        assert (end.stable, end.quarantined) == (V2, ())
+
+    story(tell)
+
+
+def test_a_policy_that_says_the_same_or_is_for_others_makes_no_write() -> None:
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        await run.settle()
+        count = len(run.log)
+        put(run, 0.05, labels={"reviewed": "yes"})
+        put(run, 0.2, labels={"reviewed": "yes"})
+        put(run, 0.01, kind="RolloutPolicy", name="others", selector={"matchLabels": {"team": "others"}})
+        put(run, 0.01, kind="RolloutPolicy", name="nobodys")
+        await run.settle()
+        assert len(run.log) == count
+
+    story(tell)
