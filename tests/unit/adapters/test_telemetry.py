@@ -14,7 +14,18 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelrollout.adapters.clock import SystemClock
-from modelrollout.api.status import GuardStatus, ModelDeploymentStatus, Phase, RolloutStatus, TrafficStatus, Verdict
+from modelrollout.api.guard import Guard
+from modelrollout.api.status import (
+    Condition,
+    ConditionStatus,
+    DriftStatus,
+    GuardStatus,
+    ModelDeploymentStatus,
+    Phase,
+    RolloutStatus,
+    TrafficStatus,
+    Verdict,
+)
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.telemetry import Telemetry
 
@@ -204,3 +215,36 @@ def test_clients_that_send_nothing_do_not_shut_out_others_for_good(telemetry: Te
 def test_an_address_in_use_is_an_error(telemetry: Telemetry) -> None:
     with pytest.raises(OSError, match="in use"):
         Telemetry().serve("127.0.0.1", telemetry.ports[0], telemetry.ports[0])
+
+
+def test_bounds_samples_confidence_and_drift_are_series() -> None:
+    telemetry = Telemetry()
+    guards = (
+        Guard(name="errors", sli="error-ratio", max=0.05),
+        Guard(name="rate", sli="request-rate", min=1.0, max=9.0),
+        Guard(name="unseen", sli="error-ratio", max=0.5),
+    )
+    results = (
+        GuardResult("errors", Verdict.PASS, NOW, value=0.01, samples=900.0, confidence=0.25, baseline=0.02),
+        GuardResult("rate", Verdict.NO_DATA, NOW),
+    )
+    drift = (DriftStatus(subject="feature age", sli="input-psi", value=0.31),)
+    drifts = Condition(type="DriftDetected", status=ConditionStatus.TRUE)
+    seen = status(Phase.IDLE).model_copy(update={"drift": drift, "conditions": (drifts,)})
+    telemetry.observe("demo", "digits", seen, Evaluation(1, "digits-b", NOW, results), guards)
+    assert series(telemetry, "modelrollout_guard_threshold") == {
+        ("max", "errors", "digits", "demo"): 0.05,
+        ("min", "rate", "digits", "demo"): 1.0,
+        ("max", "rate", "digits", "demo"): 9.0,
+    }
+    assert series(telemetry, "modelrollout_guard_samples") == {("errors", "digits", "demo"): 900.0}
+    assert series(telemetry, "modelrollout_guard_confidence") == {("errors", "digits", "demo"): 0.25}
+    assert series(telemetry, "modelrollout_guard_baseline") == {("errors", "digits", "demo"): 0.02}
+    assert series(telemetry, "modelrollout_drift") == {("digits", "demo", "input-psi", "feature age"): 0.31}
+    assert series(telemetry, "modelrollout_drift_detected") == {("digits", "demo"): 1.0}
+    quiet = seen.model_copy(update={"drift": (), "conditions": (drifts.model_copy(update={"status": "False"}),)})
+    telemetry.observe("demo", "digits", quiet)
+    assert series(telemetry, "modelrollout_drift") == {}
+    assert series(telemetry, "modelrollout_drift_detected") == {("digits", "demo"): 0.0}
+    telemetry.observe("demo", "digits", status(Phase.IDLE))
+    assert series(telemetry, "modelrollout_drift_detected") == {}
