@@ -80,7 +80,8 @@ def history(namespace: str) -> dict[tuple[tuple[str, str], ...], list[tuple[floa
             ill = 0.1 if slot == 0 and at >= THIRD else world
             if share[slot]:
                 arm.serve(100 * SCRAPE * share[slot], 100 * SCRAPE * share[slot] * ill)
-        samples = {(("__name__", "envoy_server_uptime"),): float(number * SCRAPE)}
+        uptime: tuple[tuple[str, str], ...] = (("__name__", "envoy_server_uptime"),)
+        samples = {uptime: float(number * SCRAPE)}
         samples |= {key: value for arm in arms for key, value in arm.counts.items()}
         for key, value in samples.items():
             found.setdefault((*key, *place), []).append((at.timestamp(), value))
