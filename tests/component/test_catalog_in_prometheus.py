@@ -302,7 +302,8 @@ PAIRS = {("cat", "cat"): 40, ("cat", "dog"): 10, ("dog", "dog"): 25, ("dog", "ca
 def test_quality_is_what_the_joined_labels_say(server: Prometheus, where: Context) -> None:
     one = life(where, "observer-a", "a1", 600, -1, 5)
     for place, ((label, predicted), amount) in enumerate(PAIRS.items()):
-        labels = {"revision": where.revision, "label": label, "predicted": predicted}
+        right = "true" if label == predicted else "false"
+        labels = {"revision": where.revision, "label": label, "predicted": predicted, "correct": right}
         one.count(one.start + 40 + place, counter("labels_total", slice="eu", **labels), amount)
         one.count(one.start + 50 + place, counter("labels_total", slice="us", **labels), 1)
     server.write(one.series())
