@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,16 @@ from typing import Any, TypeVar
 from modelrollout.adapters.apierrors import one_line
 from modelrollout.adapters.triton_burst import fire
 from modelrollout.adapters.triton_connection import LARGEST_INPUT, ask, connect, transient
-from modelrollout.adapters.triton_tensors import Array, from_array, made_up, size_of, to_array, to_inputs, to_message
+from modelrollout.adapters.triton_tensors import (
+    Array,
+    from_array,
+    made_up,
+    refuse_large,
+    size_of,
+    to_array,
+    to_inputs,
+    to_message,
+)
 from modelrollout.adapters.triton_warm import OUR_INPUT_IS_BAD, Warming, WarmLimits, latest
 from modelrollout.ports import (
     Burst,
@@ -94,7 +104,7 @@ async def _within(seconds: float, target: PodTarget, act: Callable[[Any], Awaita
         raise transient(error) or error from None
     except TimeoutError:
         raise TransientError(f"pod {target.pod} did not answer within {seconds:g} s") from None
-    except ValueError as error:
+    except (ValueError, struct.error) as error:
         # An answer whose bytes do not fit the shape that it claims.
         raise ModelError("DATA_LOSS", one_line(f"the answer of {target.pod} cannot be read: {error}")) from error
     finally:
@@ -135,11 +145,14 @@ async def _infer(client: Any, model: str, inputs: Sequence[Tensor], outputs: Seq
             request_id="modelrollout-golden",
         )
     )
+    response = result.get_response()
     answers = []
-    for name in outputs:
-        found, values = result.get_output(name), result.as_numpy(name)
-        if found is not None and values is not None:
-            answers.append(from_array(name, found.datatype, values))
+    for place, found in enumerate(response.outputs):
+        raw = response.raw_output_contents[place] if place < len(response.raw_output_contents) else b""
+        refuse_large(found.name, found.datatype, tuple(found.shape), len(raw))
+        values = result.as_numpy(found.name)
+        if found.name in outputs and values is not None:
+            answers.append(from_array(found.name, found.datatype, values))
     return tuple(answers)
 
 

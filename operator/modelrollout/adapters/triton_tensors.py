@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MOST_NUMBERS = 1_000_000
 """Of one answer: what Python can hold and compare in about a second."""
+_LARGEST_TEXTS = 4 * MOST_NUMBERS
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,17 @@ def to_array(tensor: Tensor) -> Array:
     return Array(tensor.name, tensor.datatype, texts.reshape(tensor.shape))
 
 
+def refuse_large(name: str, datatype: str, shape: Sequence[int], size: int) -> None:
+    """Raises ModelError for an answer that would take too much to decode: ``size`` is that of its bytes."""
+    entries = max(math.prod(shape), 0)
+    # Every text has its length in four bytes: as many empty ones as fit are as many objects.
+    entries = max(entries, size // 4) if datatype == "BYTES" and size > _LARGEST_TEXTS else entries
+    if entries > MOST_NUMBERS:
+        raise ModelError("OUT_OF_RANGE", f"output {name} has {entries} entries, at most {MOST_NUMBERS} are read")
+
+
 def from_array(name: str, datatype: str, values: numpy.typing.NDArray[Any]) -> Tensor:
-    """The tensor; raises ModelError for one that is too large to be compared. Bytes that are no UTF-8 are escaped."""
-    if values.size > MOST_NUMBERS:
-        raise ModelError("OUT_OF_RANGE", f"output {name} has {values.size} entries, at most {MOST_NUMBERS} are read")
+    """The tensor. Bytes that are no UTF-8 are escaped."""
     flat = (values.astype("f4") if datatype == "BF16" else values).ravel().tolist()
     if datatype == "BYTES":
         flat = [each.decode("utf-8", "backslashreplace") if isinstance(each, bytes) else str(each) for each in flat]

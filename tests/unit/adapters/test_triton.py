@@ -14,7 +14,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from modelrollout.adapters.triton import TritonModelServer, WarmLimits
-from modelrollout.ports import WarmReport, PodTarget
+from modelrollout.ports import Burst, ModelError, PodTarget, Tensor, TransientError, WarmReport
 
 QUICK = WarmLimits(seconds=5.0, poll_seconds=0.01)
 
@@ -33,6 +33,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     hang: bool = False
     asked: list[Any] = field(default_factory=list)
     looks: int = 0
+    answer: Any = None
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802
         return service_pb2.ServerLiveResponse(live=True)
@@ -61,6 +62,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
         self.asked.append(request)
+        if self.answer is not None:
+            return self.answer
         if self.hang:
             await asyncio.Event().wait()
         if self.verdicts:
@@ -235,3 +238,85 @@ async def test_nobody_listens() -> None:
     report = await TritonModelServer(limits, timer(0.01)).warm(PodTarget("p", "127.0.0.1", 9, "digits"))
     assert not report.passed
     assert "waited for: the server (UNAVAILABLE: " in report.message
+
+
+ROW = Tensor("x", "FP32", (1, 4), (1.0, 2.0, 3.0, 4.0))
+
+
+def answering(datatype: str, shape: list[int], raw: bytes) -> FakeTriton:
+    answer = service_pb2.ModelInferResponse(model_name="digits", raw_output_contents=[raw])
+    answer.outputs.add(name="y", datatype=datatype, shape=shape)
+    return FakeTriton(answer=answer)
+
+
+async def infer(triton: FakeTriton, *inputs: Tensor) -> tuple[Tensor, ...]:
+    async with serving(triton) as target:
+        return await TritonModelServer().infer(target, inputs or (ROW,), ["y"])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "raw", "data"),
+    [
+        ("FP32", b"\x00\x00\x80?\x00\x00\xc0\x7f", "(1.0, nan)"),
+        ("FP16", b"\x00<\x00|", "(1.0, inf)"),
+        ("BF16", b"\x80?\x00@", "(1.0, 2.0)"),
+        ("INT8", b"\xff\x01", "(-1, 1)"),
+        ("BOOL", b"\x00\x01", "(False, True)"),
+        ("BYTES", b"\x01\x00\x00\x00a\x02\x00\x00\x00\xff\xc3", r"('a', '\\xff\\xc3')"),
+    ],
+)
+async def test_answers_of_every_kind(datatype: str, raw: bytes, data: str) -> None:
+    (found,) = await infer(answering(datatype, [2], raw))
+    assert (found.name, found.datatype, found.shape, str(found.data)) == ("y", datatype, (2,), data)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "shape", "raw", "code", "sentence"),
+    [
+        ("FP32", [3], b"\x00" * 4, "DATA_LOSS", "cannot be read"),
+        ("FP32", [1], b"\x00" * 3, "DATA_LOSS", "cannot be read"),
+        ("FP32", [2000, 1000], b"\x00" * 8_000_000, "OUT_OF_RANGE", "output y has 2000000 entries, at most 1000000"),
+        ("FP32", [2**62, 2**62], b"", "OUT_OF_RANGE", "at most 1000000 are read"),
+        ("BYTES", [1], b"\x00" * 40_000_000, "OUT_OF_RANGE", "output y has 10000000 entries"),
+        ("BYTES", [1], b"\xff\xff\xff\x7f", "DATA_LOSS", "cannot be read"),
+    ],
+)
+async def test_answers_that_are_bombs_or_lies_are_sentences(
+    datatype: str, shape: list[int], raw: bytes, code: str, sentence: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        await infer(answering(datatype, shape, raw))
+    assert (caught.value.code, sentence in caught.value.said) == (code, True), caught.value
+
+
+async def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
+    with pytest.raises(ModelError, match="not a picture"):
+        await infer(FakeTriton(verdicts=[(grpc.StatusCode.INVALID_ARGUMENT, "not a picture")]))
+    with pytest.raises(TransientError, match="busy"):
+        await infer(FakeTriton(verdicts=[(grpc.StatusCode.UNAVAILABLE, "busy")]))
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP64", "INT64", "UINT8", "BOOL", "BYTES"])
+async def test_inputs_of_a_golden_set_of_every_type(datatype: str) -> None:
+    data: tuple[Any, ...] = ("a", "ü") if datatype == "BYTES" else (1, 0)
+    triton = FakeTriton(answer=service_pb2.ModelInferResponse(model_name="digits"))
+    assert await infer(triton, Tensor("x", datatype, (2,), data)) == ()
+    assert [(list(each.shape), each.datatype) for each in triton.asked[0].inputs] == [([2], datatype)]
+
+
+async def test_a_burst_counts_every_error() -> None:
+    good, bad = (grpc.StatusCode.OK, ""), (grpc.StatusCode.INTERNAL, "out of memory")
+    async with serving(FakeTriton(verdicts=[good, bad, good, bad, good])) as target:
+        report = await TritonModelServer().burst([target], Burst(100.0, 0.2, ((ROW,),)))
+    assert (report.sent, report.failed, report.problem) == (20, 2, "INTERNAL: out of memory")
+
+
+async def test_a_burst_never_exceeds_its_bounds_and_ends_when_nobody_answers() -> None:
+    triton = FakeTriton(hang=True)
+    async with serving(triton) as target:
+        task = asyncio.create_task(TritonModelServer().burst([target], Burst(1e9, 1e9, ((ROW,),))))
+        await asyncio.sleep(1.0)
+        assert 0 < len(triton.asked) <= 128
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
