@@ -43,10 +43,11 @@ _HELP = {
     "refused_total": "What was refused, and why.",
     "pending_labels": "Answers that wait for their labels, those already labelled included.",
     "profile_info": "1 for the profile that is counted by; samples is how many rows it was made of.",
+    "profile_misfits": "Parts of the profile that do not fit the model; absent while that is not known.",
     "queue_length": "Mirrored requests that wait to be counted.",
     "lag_seconds": "How long the oldest request of the last batch had waited.",
 }
-_GAUGES = frozenset({"pending_labels", "profile_info", "queue_length", "lag_seconds"})
+_GAUGES = frozenset({"pending_labels", "profile_info", "profile_misfits", "queue_length", "lag_seconds"})
 
 Line = tuple[str, str]
 """Name of the family (without the prefix), and a whole line."""
@@ -106,6 +107,8 @@ class Exposition:
         if target.joiner is not None:
             yield from _joined(base, target.joiner)
         plan = target.plan
+        if target.misfits is not None:
+            yield _line("profile_misfits", {**base, "profile": plan.hash if plan else ""}, target.misfits)
         if plan is None:
             return
         known = self._plans.get(name)

@@ -124,6 +124,7 @@ class Profiles:
     async def _look(self, target: Target) -> None:
         wish = target.wish
         if wish.profile is None:
+            target.misfits = None
             target.use(None)
             return
         text = await self._text(wish)
@@ -177,6 +178,7 @@ class Profiles:
             _LOGGER.debug("the profile of %s is not checked: %s", wish.name, error)
             return profile
         found = misfits(profile, contract)
+        target.misfits = len(found)
         if not found:
             self._said.pop(wish.name, None)
             return profile

@@ -71,7 +71,10 @@ class Plan:
 
 
 class Target:
-    """The counts of one ModelDeployment. ``now`` is in seconds of any clock that only goes forward."""
+    """The counts of one ModelDeployment. ``now`` is in seconds of any clock that only goes forward.
+
+    ``misfits`` is how many parts of its profile do not fit the model; None while nobody tells what the model is.
+    """
 
     def __init__(self, wish: Wish, now: float) -> None:
         self.wish = wish
@@ -81,6 +84,7 @@ class Target:
         self.comparisons: dict[tuple[str, str], Compared] = {}
         self.outputs: dict[str, Outputs] = {}
         self.plan: Plan | None = None
+        self.misfits: int | None = None
         self.features: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.joiner: Joiner | None = None
         self.bucket: Bucket | None = None

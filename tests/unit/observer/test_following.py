@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from modelrollout.observer.exposition import Exposition
 from modelrollout.observer.following import Follower, Profiles
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.registry import Registry
@@ -263,6 +264,10 @@ async def test_what_does_not_fit_the_model_is_left_out_and_the_rest_goes_on(capl
     assert target.plan is not None
     assert [part.name for part in target.plan.profile.features] == ["x"]
     assert target.refused == {("profile", "misfit"): 1}
+    assert target.misfits == 1
+    text = Exposition(registry, "p", lambda: (0, 0.0)).text()
+    labels = f'modeldeployment="digits",process="p",profile="{target.plan.hash}"'
+    assert f"modelrollout_observer_profile_misfits{{{labels}}} 1\n" in text
     assert "feature y the model has no input 'Y'" in caplog.text
 
 
