@@ -76,15 +76,14 @@ def _interrupted(situation: Situation) -> Draft | None:
 def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
     """The state as it is, with its guards watched; what it keeps (route, pods) is the caller's."""
     told = next((c for c in situation.status.conditions if c.type == ConditionType.GUARDS_PASSING), None)
-    own = judgement.effect in (Effect.PAUSE, Effect.ROLLBACK) or bool(set(judgement.warned) - set(judgement.moved))
-    breached: bool | None = own or bool(judgement.moved)
+    breached: bool | None = bool(judgement.own or judgement.moved)
     if not breached and judgement.effect is Effect.HOLD and told is not None and told.reason == WORLD_MOVED:
         breached = None  # Silence is no word that the world is back.
     return replace(
         draft(situation, situation.status.phase, message),
         evaluate=evaluation_request(situation),
         breached=breached,
-        moved="" if own else ", ".join(judgement.moved),
+        moved="" if judgement.own else ", ".join(judgement.moved),
         provider_down=judgement.provider_down,
     )
 

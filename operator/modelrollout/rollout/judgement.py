@@ -30,9 +30,9 @@ class Judgement:
     """What the guards ask for, and why.
 
     ``message`` is one clause without numbers that change, ``evidence`` has them. ``provider_down`` None: nobody
-    asked yet. ``warned`` names Warn guards in breach, ``moved`` those that both arms break: the world is not the
-    candidate's fault. ``reason`` is what a person is told who is asked because of a hold, ``waits_until`` when what
-    is waited for can be there at the soonest: that wait spends no deadline.
+    asked yet. ``warned`` names Warn guards in breach, ``moved`` those that both arms break (the world is not the
+    candidate's fault), ``own`` all others. ``reason`` is what a person is told who is asked because of a hold,
+    ``waits_until`` when what is waited for can be there at the soonest: that wait spends no deadline.
     """
 
     effect: Effect
@@ -41,6 +41,7 @@ class Judgement:
     provider_down: bool | None = None
     warned: tuple[str, ...] = ()
     moved: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     reason: AttemptReason = AttemptReason.NO_DATA
     waits_until: datetime | None = None
 
@@ -83,14 +84,16 @@ def judge(situation: Situation) -> Judgement:
         return Judgement(Effect.PASS)
     if evaluation is None:
         return Judgement(Effect.HOLD, "no evaluation of the guards yet")
+    moved = tuple(r.name for r in evaluation.with_verdict(Verdict.BREACH) if _is_worlds(guards.get(r.name), r))
     breaches = [result for result in evaluation.with_verdict(Verdict.BREACH) if result.name in guards]
     found = Judgement(
         Effect.PASS,
         provider_down=bool(evaluation.with_verdict(Verdict.PROVIDER_DOWN)),
         warned=tuple(r.name for r in breaches if guards[r.name].on_breach is OnBreach.WARN),
-        moved=tuple(r.name for r in breaches if _is_worlds(guards[r.name], r)),
+        moved=moved,
+        own=tuple(r.name for r in breaches if r.name not in moved),
     )
-    own = [r for r in breaches if guards[r.name].on_breach is OnBreach.ROLLBACK and r.name not in found.moved]
+    own = [r for r in breaches if guards[r.name].on_breach is OnBreach.ROLLBACK and r.name in found.own]
     if own:
         return replace(found, effect=Effect.ROLLBACK, message=_in_breach(own), evidence=_evidence(own))
     paused = [r for r in breaches if guards[r.name].on_breach is OnBreach.PAUSE]
@@ -108,8 +111,8 @@ def judge(situation: Situation) -> Judgement:
     return replace(found, effect=Effect.HOLD, message=hold, waits_until=until) if hold else found
 
 
-def _is_worlds(guard: Guard, result: GuardResult) -> bool:
-    return result.both and guard.when_both_breach is WhenBothBreach.HOLD
+def _is_worlds(guard: Guard | None, result: GuardResult) -> bool:
+    return guard is not None and result.both and guard.when_both_breach is WhenBothBreach.HOLD
 
 
 def _in_breach(results: list[GuardResult]) -> str:

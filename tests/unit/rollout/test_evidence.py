@@ -1,0 +1,359 @@
+"""What evidence does besides passing and breaking: both arms, waits that were to be expected, weights, drift, spans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
+from modelrollout.api.observation import Observation
+from modelrollout.api.status import (
+    CONDITION_LIMIT,
+    DECISION_LIMIT,
+    ConditionStatus,
+    Decision,
+    DriftStatus,
+    Phase,
+    Verdict,
+)
+from modelrollout.rollout.drift import watch_guards
+from modelrollout.rollout.observed import Allocation, Comparison, Evaluation, GuardResult
+from modelrollout.rollout.plan import WHOLE, Notification, Span
+from modelrollout.rollout.record import KEPT_AFTER_THE_END, spans
+from tests.builders import ERRORS, manifest
+from tests.unit.rollout.given import NOW, V1, V2, Given, condition, layout, reasons, seconds
+
+PSI = {"name": "inputs", "sli": "input-psi", "max": 0.2}
+OBSERVATION: dict[str, Any] = {
+    "percent": 12.5,
+    "profile": {"parameter": "profile"},
+    "comparison": {},
+    "drift": {"retraining": {"webhook": "pipeline", "approval": "Automatic"}, "interval": "30s"},
+}
+
+
+def observed(version: str = "2.0.0", **changes: Any) -> ModelDeployment:
+    body = manifest(version, guards=[ERRORS, PSI], **changes)
+    body["spec"]["observation"] = OBSERVATION
+    return parse_modeldeployment(body)
+
+
+def both(given: Given, **more: Any) -> Given:
+    return given.judged(Verdict.BREACH, both=True, **more)
+
+
+# -- both arms ----------------------------------------------------------------------------------------------------
+
+
+def test_a_breach_of_both_arms_holds_says_so_once_and_asks_a_person_in_the_end() -> None:
+    given = both(Given().stepping(2))
+    plan = given.decide()
+    assert plan.status.phase is Phase.PROGRESSING
+    assert layout(plan) == {V1: 750_000, V2: 250_000}
+    assert "held: both arms break errors: the world moved" in plan.status.message
+    assert condition(plan, "GuardsPassing").reason == "WorldMoved"
+    assert reasons(plan) == ["WorldMoved"]
+    assert reasons(given.after(plan).decide()) == []
+    later = both(given.at(181)).decide()
+    assert later.status.phase is Phase.AWAITING_APPROVAL
+    assert later.status.rollout is not None
+    assert later.status.rollout.reason == "WorldMoved"
+    assert reasons(both(given.after(later).at(200)).decide()) == []
+
+
+def test_a_guard_may_want_a_rollback_all_the_same() -> None:
+    stubborn = {**ERRORS, "whenBothBreach": "Rollback"}
+    plan = both(Given(guards=[stubborn]).stepping(2)).decide()
+    assert plan.status.phase is Phase.ROLLING_BACK
+
+
+def test_what_the_candidate_breaks_alone_counts_beside_what_both_break() -> None:
+    given = Given(guards=[ERRORS, PSI]).stepping(2)
+    at = given.now - seconds(1)
+    results = (
+        GuardResult("inputs", Verdict.BREACH, at, 0.5, both=True, drift="feature age"),
+        GuardResult("errors", Verdict.BREACH, at, 0.5),
+    )
+    plan = given.seeing(evaluation=Evaluation(2, V2, at, results)).decide()
+    assert plan.status.phase is Phase.ROLLING_BACK
+    assert plan.status.rollout is not None
+    assert "guard errors is in breach" in plan.status.rollout.message
+
+
+@pytest.mark.parametrize(("on_breach", "phase"), [("Pause", Phase.AWAITING_APPROVAL), ("Warn", Phase.PROGRESSING)])
+def test_pause_asks_at_once_and_warn_goes_on(on_breach: str, phase: Phase) -> None:
+    plan = both(Given(guards=[{**ERRORS, "onBreach": on_breach}]).stepping(2)).decide()
+    assert plan.status.phase is phase
+    assert condition(plan, "GuardsPassing").reason == "WorldMoved"
+    held = layout(plan) == {V1: 750_000, V2: 250_000}
+    assert held is (on_breach == "Pause")
+
+
+def test_in_the_bake_both_arms_hold_its_end_and_the_last_good_one_stays_armed() -> None:
+    given = both(Given().baking())
+    plan = given.decide()
+    assert plan.status.phase is Phase.BAKING
+    assert plan.status.revisions.last_good == V1
+    assert "the world moved" in plan.status.message
+
+
+def test_silence_after_it_is_no_word_that_the_world_is_back() -> None:
+    given = both(Given().stepping(2))
+    given.after(given.decide()).at(10).judged(Verdict.NO_DATA)
+    assert condition(given.decide(), "GuardsPassing").reason == "WorldMoved"
+    given.judged(Verdict.PASS)
+    plan = given.decide()
+    assert condition(plan, "GuardsPassing").status is ConditionStatus.TRUE
+    assert layout(plan) == {V1: 500_000, V2: 500_000}
+
+
+# -- waits --------------------------------------------------------------------------------------------------------
+
+
+def test_a_wait_that_was_to_be_expected_spends_no_deadline_and_says_until_when() -> None:
+    until = NOW + timedelta(hours=30)
+    given = Given().stepping(2).judged(Verdict.NO_DATA, waits_until=until)
+    plan = given.decide()
+    assert "guards errors can say nothing before 2026-01-02 07:00:00 UTC" in plan.status.message
+    assert plan.status.rollout is not None
+    assert plan.status.rollout.waiting_since is None
+    assert plan.requeue_after == timedelta(hours=30)
+    assert reasons(plan) == []
+    given.after(plan).at(20 * 3600).judged(Verdict.NO_DATA, waits_until=until)
+    later = given.decide()
+    assert later.status.phase is Phase.PROGRESSING, "noDataDeadline is 3 minutes"
+    assert later.status.message == plan.status.message
+    given.after(later).at(31 * 3600).judged(Verdict.NO_DATA, waits_until=until)
+    given.after(given.decide()).at(31 * 3600 + 200).judged(Verdict.NO_DATA, waits_until=until)
+    assert given.decide().status.phase is Phase.AWAITING_APPROVAL
+
+
+def test_another_guard_that_is_silent_without_reason_spends_it() -> None:
+    given = Given(guards=[ERRORS, PSI]).stepping(2)
+    given.after(given.decide()).at(20)
+    at = given.now - seconds(1)
+    late = GuardResult("errors", Verdict.NO_DATA, at, waits_until=NOW + timedelta(hours=1))
+    plan = given.seeing(evaluation=Evaluation(2, V2, at, (late, GuardResult("inputs", Verdict.NO_DATA, at)))).decide()
+    assert "no data for guards inputs" in plan.status.message
+    assert plan.status.rollout is not None
+    assert plan.status.rollout.waiting_since is not None
+
+
+# -- weights ------------------------------------------------------------------------------------------------------
+
+
+def test_arms_that_do_not_get_their_weights_hold_the_step() -> None:
+    given = Given().stepping(2)
+    assert given.observed.evaluation is not None
+    crooked = Allocation(0.25, 0.61, 4000, effective=False)
+    given.seeing(evaluation=replace(given.observed.evaluation, allocation=crooked))
+    plan = given.decide()
+    assert plan.status.phase is Phase.PROGRESSING
+    assert layout(plan) == {V1: 750_000, V2: 250_000}
+    told = condition(plan, "WeightEffective")
+    assert (told.status, reasons(plan)) == (ConditionStatus.FALSE, ["WeightNotEffective"])
+    assert told.message == f"{V2} got 61.00% of 4000 requests instead of 25.00%"
+    worse = replace(given.observed.evaluation, allocation=replace(crooked, observed=0.7, samples=9000))
+    again = given.after(plan).seeing(evaluation=worse).decide()
+    assert again.status == plan.status, "the numbers of the moment in which it turned"
+
+
+def test_arms_that_get_them_cost_no_write() -> None:
+    given = Given().stepping(2, step_started_at=NOW - seconds(5))
+    assert given.observed.evaluation is not None
+    given.after(given.decide())
+    good = replace(given.observed.evaluation, allocation=Allocation(0.25, 0.26, 4000))
+    assert given.seeing(evaluation=good).decide().status == given.status
+
+
+# -- drift --------------------------------------------------------------------------------------------------------
+
+
+def at_rest(wish: ModelDeployment | None = None) -> Given:
+    given = Given().serving(V2)
+    given.wish = wish or observed()
+    return given.after(given.decide())
+
+
+def watched(given: Given, verdict: Verdict, value: float | None, drift: str = "feature age", **more: Any) -> Given:
+    result = GuardResult("input-drift", verdict, given.now, value, "<= 0.2", 900, drift=drift, both=True, **more)
+    return given.seeing(evaluation=Evaluation(0, V2, given.now, (result,), watch=True))
+
+
+def test_at_rest_the_stable_revision_is_watched_by_the_guards_of_the_observation() -> None:
+    plan = at_rest().decide()
+    request = plan.evaluate
+    assert request is not None
+    assert (request.watch, request.revision, request.stable) == (True, V2, V2)
+    assert (request.interval, request.guards) == (seconds(30), ("input-drift", "output-drift"))
+    guards = watch_guards(observed().spec.observation)
+    assert [(guard.name, guard.sli, guard.max, guard.min_samples) for guard in guards] == [
+        ("input-drift", "input-psi", 0.2, 500),
+        ("output-drift", "output-psi", 0.2, 500),
+    ]
+    assert condition(plan, "DriftDetected").status is ConditionStatus.FALSE
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [None, {}, {"profile": {"parameter": "profile"}, "drift": {"enabled": False}}],
+)
+def test_nothing_is_watched_without_a_profile_or_when_it_is_off(observation: dict[str, Any] | None) -> None:
+    assert watch_guards(Observation.model_validate(observation) if observation is not None else None) == ()
+
+
+def test_nothing_is_watched_without_an_observer_or_pods() -> None:
+    given = at_rest()
+    assert given.seeing(observer=False).decide().evaluate is None
+    given = at_rest(observed(replicas=0))
+    assert given.decide().evaluate is None
+
+
+def test_drift_begins_above_the_bound_and_ends_well_below_it() -> None:
+    given = watched(at_rest(), Verdict.BREACH, 0.31)
+    begun = given.decide()
+    assert reasons(begun) == ["DriftDetected"]
+    assert begun.status.drift == (
+        DriftStatus(subject="feature age", sli="input-psi", value=0.31, threshold="<= 0.2", since=given.now),
+    )
+    assert condition(begun, "DriftDetected").status is ConditionStatus.TRUE
+    assert begun.status.message == f"{V2} serves all traffic; drift of feature age"
+    for verdict, value in ((Verdict.BREACH, 0.4), (Verdict.PASS, 0.17), (Verdict.NO_DATA, None)):
+        assert watched(given.after(begun), verdict, value).decide().status == begun.status
+    over = watched(given, Verdict.PASS, 0.15).decide()
+    assert (over.status.drift, reasons(over)) == ((), ["DriftEnded"])
+
+
+def test_another_feature_that_drifts_is_added_worst_first() -> None:
+    given = watched(at_rest(), Verdict.BREACH, 0.31)
+    given.after(given.decide())
+    plan = watched(given, Verdict.BREACH, 0.9, "feature income").decide()
+    assert [entry.subject for entry in plan.status.drift] == ["feature income", "feature age"]
+    assert reasons(plan) == []
+
+
+def test_the_webhook_is_asked_for_once_a_transition_and_by_command() -> None:
+    given = watched(at_rest(), Verdict.BREACH, 0.31)
+    begun = given.decide()
+    assert begun.notify == Notification("pipeline", V2, begun.status.drift, "modelrollout")
+    assert given.after(begun).decide().notify is None
+    given.wish = observed(command="retrain/1@anna")
+    plan = given.decide()
+    assert plan.notify == Notification("pipeline", V2, begun.status.drift, "anna")
+    assert reasons(plan) == ["CommandAccepted"]
+    assert given.after(plan).decide().notify is None
+
+
+def test_drift_under_both_arms_is_told_in_a_rollout_and_outputs_of_the_candidate_alone_are_not() -> None:
+    for alone in (False, True):
+        given = Given().stepping(2)
+        given.wish = observed()
+        at = given.now - seconds(1)
+        results = (
+            GuardResult("errors", Verdict.PASS, at, 0.0),
+            GuardResult("inputs", Verdict.BREACH, at, 0.5, "<= 0.2", both=not alone, drift="feature age"),
+        )
+        plan = given.seeing(evaluation=Evaluation(2, V2, at, results)).decide()
+        assert bool(plan.status.drift) is not alone
+        assert plan.status.phase is (Phase.ROLLING_BACK if alone else Phase.PROGRESSING)
+
+
+def test_drift_that_nothing_looks_for_any_more_is_forgotten() -> None:
+    given = watched(at_rest(), Verdict.BREACH, 0.31)
+    given.after(given.decide())
+    given.wish = parse_modeldeployment(manifest("2.0.0"))
+    plan = given.decide()
+    assert plan.status.drift == ()
+    assert all(each.type != "DriftDetected" for each in plan.status.conditions)
+    assert len(plan.status.conditions) <= CONDITION_LIMIT
+
+
+# -- the observer -------------------------------------------------------------------------------------------------
+
+
+def test_copies_go_out_with_every_route_while_there_is_an_observer_and_hold_nothing_up() -> None:
+    given = Given().stepping(2)
+    given.wish = observed()
+    at = given.now - seconds(1)
+    results = tuple(GuardResult(name, Verdict.PASS, at, 0.0) for name in ("errors", "inputs"))
+    given.seeing(evaluation=Evaluation(2, V2, at, results))
+    for there in (True, False):
+        plan = given.seeing(observer=there).decide()
+        assert plan.route is not None
+        assert plan.route.observe == (WHOLE // 8 if there else 0)
+        assert layout(plan) == {V1: 500_000, V2: 500_000}, "the next step, though no route copies anything yet"
+    assert reasons(plan) == ["ObserverMissing"]
+
+
+# -- the record ---------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_told_when_twice_as_many_were_compared() -> None:
+    given = Given().stepping(2, step_started_at=NOW - seconds(5))
+    given.wish = observed()
+    at = given.now - seconds(1)
+    for count, written in ((10.0, True), (19.0, False), (21.0, True)):
+        found = Evaluation(2, V2, at, (), comparison=Comparison(count, 0.4, 0.3))
+        plan = given.seeing(evaluation=found).decide()
+        assert plan.evaluate is not None
+        assert plan.evaluate.compare
+        assert (plan.status != given.status) is written
+        given.after(plan)
+    told = given.status.rollout and given.status.rollout.comparison
+    assert told is not None
+    assert (told.compared, told.label_flips, told.differing) == (21.0, 0.3, 0.4)
+
+
+def test_spans_are_the_weights_since_the_evidence_counts() -> None:
+    given = Given().stepping(2)
+    rollout = given.status.rollout
+    assert rollout is not None
+
+    def at(ago: float, kind: str, weight: float) -> Decision:
+        return Decision(at=NOW - seconds(ago), decision=kind, weight=weight)
+
+    decisions = (
+        at(10, "Step", 50.0),
+        at(30, "Ramp", 31.0),
+        at(40, "Hold", 25.0),
+        at(100, "Step", 25.0),
+        at(150, "Step", 25.0),
+        at(200, "Step", 10.0),
+        at(300, "Step", 5.0),
+    )
+    found = spans(rollout.model_copy(update={"decisions": decisions}), NOW - seconds(190), 500_000)
+    assert found == (
+        Span(NOW - seconds(190), 100_000),
+        Span(NOW - seconds(150), 250_000),
+        Span(NOW - seconds(30), 0),
+        Span(NOW - seconds(10), 500_000),
+    )
+    assert spans(rollout, NOW - seconds(190), 250_000) == (Span(NOW - seconds(190), 250_000),)
+
+
+def test_decisions_are_bounded_and_the_revision_has_all_of_them_at_the_end() -> None:
+    old = tuple(Decision(at=NOW - seconds(60 + n), decision="Hold") for n in range(DECISION_LIMIT))
+    given = Given().baking(decisions=old)
+    given.route({V2: WHOLE})
+    plan = given.decide()
+    assert plan.status.rollout is not None
+    assert len(plan.status.rollout.decisions) == KEPT_AFTER_THE_END
+    attempt = plan.revision_status[V2].attempts[0]
+    assert len(attempt.decisions) == DECISION_LIMIT
+    assert attempt.decisions[0].decision == "Complete"
+    assert [record.name for record in attempt.decisions[0].guards] == ["errors"]
+
+
+def test_series_that_a_trial_did_not_find_are_told_once() -> None:
+    given = Given().serving().trying(Phase.VERIFYING)
+    at = given.now - seconds(1)
+    missing = ("guard errors: no series envoy_cluster_upstream_rq_total",)
+    trial = Evaluation(2, V2, at, (GuardResult("errors", Verdict.NO_DATA, at),), missing=missing)
+    plan = given.seeing(evaluation=trial).decide()
+    told = condition(plan, "EvidenceAvailable")
+    assert (told.status, told.message) == (ConditionStatus.FALSE, missing[0])
+    assert reasons(plan) == ["SeriesMissing"]
+    assert reasons(given.after(plan).decide()) == []
