@@ -65,6 +65,14 @@ async def observer_ready(kube: Kube, namespace: str) -> None:
     )
 
 
+async def labels_address(kube: Kube, namespace: str) -> str:
+    """Where the observer takes labels; this machine is the node, so it reaches the Service's own address."""
+    service = await kube.get("Service", namespace, OBSERVER)
+    assert service is not None
+    port = next(port["port"] for port in service["spec"]["ports"] if port["name"] == "labels")
+    return f"http://{service['spec']['clusterIP']}:{port}"
+
+
 async def metrics_of(kube: Kube, namespace: str) -> dict[str, float]:
     """All series of the observer's pods that answer, added up; this machine is the node, so it reaches pods."""
     found: dict[str, float] = {}

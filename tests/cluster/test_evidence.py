@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from deploy.demo.place import Place
 from deploy.demo.training import Digits
 
 from tests.cluster.applicants import OLDER, USUAL, Flow, applicants
-from tests.cluster.observing import install_observer, run
+from tests.cluster.observing import install_observer, labels_address, run
 from tests.cluster.stage import Stage, lost, staged
 from tests.cluster.test_faults import condition
+from tests.cluster.waiting import wait_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,7 +36,7 @@ LATENCY = {"name": "latency", "sli": "latency-p99", "max": 2, "window": "10s", "
 INPUTS = {"name": "inputs", "sli": "input-psi", "max": 0.2, **WINDOW}
 OUTPUTS = {"name": "outputs", "sli": "output-psi", "max": 0.2, **WINDOW}
 FLIPS = {"name": "flips", "sli": "label-flips", "max": 0.05, **WINDOW}
-ACCURACY = {"name": "accuracy", "sli": "accuracy", "min": 0.8, "window": "2m", "minSamples": 150, "labelDelay": "15s"}
+ACCURACY = {"name": "accuracy", "sli": "accuracy", "min": 0.8, "window": "2m", "minSamples": 150, "labelDelay": "12s"}
 
 OBSERVATION: Object = {
     "percent": 100,
@@ -103,15 +105,19 @@ async def observed(
         yield made
 
 
+def modelrollout() -> str:
+    """The command line's program."""
+    return str(Path(sys.executable).with_name("modelrollout"))
+
+
 async def profile(folder: Path) -> str:
     """The profile of the good model, made by the command from what it was trained and answers with."""
     people = loans.population(4000, seed=31)
     table = folder / "training.csv"
     table.write_text(loans.as_csv(people, loans.answers(loans.GOOD, people)))
-    program = str(Path(sys.executable).with_name("modelrollout"))
     inputs = ["--input", f"APPLICANT={','.join(loans.NUMBERS)}", "--input", "REGION=region"]
     outputs = ["--output", "DECISION=decision", "--output", "RISK=risk"]
-    content = await run(program, "profile", "make", str(table), "--model", loans.MODEL_NAME, *inputs, *outputs)
+    content = await run(modelrollout(), "profile", "make", str(table), "--model", loans.MODEL_NAME, *inputs, *outputs)
     assert json.loads(content)["samples"] == 4000
     return content
 
@@ -161,6 +167,30 @@ async def test_a_shadow_shows_the_flips_and_no_user_meets_them(observed: Observe
     assert found["labelFlips"] == pytest.approx(flips(loans.MONTHLY), abs=0.1)
     assert flow.met(candidate) == 0
     assert not lost(flow.recording)
+
+
+async def test_truth_that_comes_later_is_waited_for_and_decides(observed: Observed) -> None:
+    stage = observed.stage
+    async with observed.flowing() as flow:
+        wish = plan(ACCURACY, ERRORS, hold="3s", noDataDeadline="4s")
+        candidate = await observed.apply(again(loans.MONTHLY, "1.3.2"), wish, like=loans.MONTHLY)
+        at = await stage.until_weight(candidate, 50)
+        await wait_for(lambda: time.time() > at + 9, "longer than hold and noDataDeadline", within=15)
+        assert stage.chronicle.status["phase"] == "Progressing", "nobody is asked before a truth can be there"
+        table = observed.folder / "labels.csv"
+        rows = [f"{asked.identity},{asked.truth}" for asked in flow.sender.asked]
+        table.write_text("\n".join(["id,label", *rows, "never-asked,1"]) + "\n")
+        said = await run(modelrollout(), "labels", str(table), "--url", await labels_address(stage.kube, stage.name))
+        guards = await observed.judged(candidate)
+    assert "unknown" in said
+    assert guards["accuracy"]["verdict"] == "Breach"
+    assert guards["accuracy"]["value"] == pytest.approx(accuracy(loans.MONTHLY), abs=0.1)
+    assert not lost(flow.recording)
+
+
+def accuracy(recipe: loans.Recipe) -> float:
+    """The share of applicants about whom ``recipe`` decides right, worked out here."""
+    return float((loans.answers(recipe, USUAL).argmax(axis=1) == USUAL.decisions).mean())
 
 
 async def test_a_world_that_drifts_holds_the_rollout_and_blames_nobody(observed: Observed) -> None:
