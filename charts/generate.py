@@ -171,6 +171,7 @@ def values_schema() -> str:
                 annotations={"type": "boolean"},
                 service={"type": "boolean"},
                 serviceMonitor=section(enabled={"type": "boolean"}, interval=text, labels=words),
+                prometheusRule=section(enabled={"type": "boolean"}, labels=words),
             ),
             networkPolicy=section(enabled={"type": "boolean"}),
             observer=section(
