@@ -12,7 +12,10 @@ SMALLEST_BOUND = 1e-6
 """A bound of 0 is tested as this: no number of good requests could make an e-value out of a division by 0."""
 
 FIRST_ALTERNATIVE = 1.25
-MOST_ALTERNATIVES = 16
+"""The first alternative in bounds; the distance to the bound doubles from one to the next..."""
+
+LAST_ALTERNATIVE = 0.97
+"""... up to so much of what lies above the bound."""
 
 
 def above(counts: Sequence[tuple[float, float]], starts: Sequence[float], bound: float) -> Evidence:
@@ -32,9 +35,10 @@ def above(counts: Sequence[tuple[float, float]], starts: Sequence[float], bound:
 def _bets(bound: float) -> tuple[tuple[float, float], ...]:
     """The logarithms of the factors at a good and at a bad request for each alternative."""
     odds = []
-    for step in range(MOST_ALTERNATIVES):
-        alternative = bound * (1 + (FIRST_ALTERNATIVE - 1) * 2**step)
-        # Far above the bound the bet is rather on nearly every request being bad.
-        alternative = min(alternative, bound + 0.97 * (1 - bound))
+    beyond, most = bound * (FIRST_ALTERNATIVE - 1), LAST_ALTERNATIVE * (1 - bound)
+    while True:
+        alternative = bound + min(beyond, most)
         odds.append((math.log((1 - alternative) / (1 - bound)), math.log(alternative / bound)))
-    return tuple(dict.fromkeys(odds))
+        if beyond >= most:
+            return tuple(odds)
+        beyond *= 2
