@@ -64,6 +64,42 @@ def _read(entry: Mapping[str, Any]) -> BadSpec:
 BAD_SPECS = [_read(entry) for entry in yaml.safe_load((DATA / "bad_specs.yaml").read_text())]
 
 
+POLICY_KINDS = ("RolloutPolicy", "ClusterRolloutPolicy")
+
+
+def good_policy(kind: str) -> Manifest:
+    """The policy that all cases start from."""
+    sli = {"name": "price", "unit": "eur", "query": "max(price)", "samples": "sum(sold)"}
+    guards = [
+        {"name": "errors", "sli": "error-ratio", "relativeTo": "stable"},
+        {"name": "price", "sli": "price", "max": 2},
+    ]
+    return {
+        "apiVersion": "modelrollout.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "house"},
+        "spec": {"selector": {"matchLabels": {"tier": "gold"}}, "slis": [sli], "guards": guards},
+    }
+
+
+def _read_policy(entry: Mapping[str, Any], kind: str) -> BadSpec:
+    return BadSpec(
+        case=f"{kind}: {entry['case']}",
+        manifest=merged(good_policy(kind), {"spec": entry["patch"]}),
+        path=entry["path"],
+        sentence=entry["sentence"],
+        operator_path=entry.get("operatorPath", entry["path"]),
+        operator_sentence=entry.get("operator", entry["sentence"]),
+    )
+
+
+BAD_POLICIES = [
+    _read_policy(entry, kind)
+    for entry in yaml.safe_load((DATA / "bad_policies.yaml").read_text())
+    for kind in POLICY_KINDS
+]
+
+
 def previous_release() -> Manifest:
     """What the operator of the release before strategies (commit f3cee04) wrote, stopped in the middle of a canary."""
     loaded: Manifest = json.loads((DATA / "previous_release.json").read_text())

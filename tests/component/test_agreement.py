@@ -27,9 +27,10 @@ from modelrollout.api.status import (
     Verdict,
     status_to_dict,
 )
-from tests.badspecs import Manifest, good, merged
+from modelrollout.evidence.policies import read_policy
+from tests.badspecs import Manifest, good, good_policy, merged
 from tests.component.apiserver import MERGE, ApiServer
-from tests.component.test_crds import deployments, post
+from tests.component.test_crds import EXAMPLE_PATHS, deployments, post
 
 
 def ab_test(**block: Any) -> Manifest:
@@ -74,6 +75,17 @@ FIELDS: dict[str, Any] = {
     "interval": lambda value: {"rollout": {"evaluationInterval": value}},
     "guard name": lambda value: {"rollout": {"guards": [{"name": value, "sli": "error-ratio", "max": 0.1}]}},
     "query": lambda value: {"rollout": {"guards": [{"name": "a", "query": value, "max": 0.1}]}},
+    "sli": lambda value: {"rollout": {"guards": [{"name": "a", "sli": value, "min": 0.1}]}},
+    "where": lambda value: {
+        "rollout": {"guards": [{"name": "a", "sli": "input-psi", "max": 1, "where": {value: "x"}}]}
+    },
+    "warm-up": lambda value: {
+        "rollout": {"guards": [{"name": "a", "sli": "error-ratio", "max": 0.1, "warmUp": value}]}
+    },
+    "policy": lambda value: {"rollout": {"policies": [{"name": value}]}},
+    "parameter": lambda value: {"rollout": {"gates": {"goldenSet": {"parameter": value}}}},
+    "config map": lambda value: {"observation": {"profile": {"configMap": {"name": value, "key": value}}}},
+    "webhook": lambda value: {"observation": {"drift": {"retraining": {"webhook": value}}}},
     "name": lambda value: value,
 }
 # fmt: off
@@ -117,6 +129,13 @@ GOOD = {
     "interval": ("10s", "10m", "999ms", "1s"),
     "guard name": LABELS,
     "query": ("rate(up[5m])",),
+    "sli": ("error-ratio", "input-psi", "a0-", "x" * 63),
+    "where": ("feature", "_a1", "x" * 63),
+    "warm-up": ("0s", "1h", "30s", "3601s"),
+    "policy": NAMES,
+    "parameter": ("golden_set", "x" * 63),
+    "config map": NAMES,
+    "webhook": LABELS,
     "name": ("digits", "a-1", "x" * 52),
 }
 
@@ -262,6 +281,129 @@ def test_on_any_rollout(api: ApiServer) -> None:
     assert min(answers[True], answers[False]) > 250, answers
 
 
+NUMBERS = chosen((0.01, 0, 0.5, 1, 0.2, 2, -1, 60, 61, 0.999, 10, 11))
+GUARD = some(
+    sli=chosen((*("error-ratio", "latency-p99", "latency-p50") * 3, "request-rate", "input-psi", "latency-queue", "a")),
+    query=st.just("up"),
+    max=NUMBERS,
+    min=NUMBERS,
+    relativeTo=st.just("stable"),
+    confidence=chosen((0.999, 0.95, 0.5, 1, 0.51)),
+    minEffect=NUMBERS,
+    where=chosen(({}, {"feature": "age"}, {"a-b": "x"}, {"feature": ""}, {str("abcde"[n]): "x" for n in range(5)})),
+    window=chosen((*("1m", "1h") * 3, "61m", "720h", "721h", "0s")),
+    minSamples=chosen((0, 100)),
+    breaches=chosen((1, 3)),
+    of=chosen((1, 3)),
+    warmUp=chosen(("0s", "1h", "61m")),
+    labelDelay=chosen(("0s", "720h", "721h")),
+    whenBothBreach=chosen(("Hold", "Rollback", "Warn")),
+)
+
+
+@st.composite
+def guards(draw: st.DrawFn) -> Manifest:
+    """A guard that is good by its kind, with none or few other fields."""
+    base = draw(
+        chosen(
+            (
+                {"sli": "error-ratio", "max": 0.01},
+                {"sli": "error-ratio", "relativeTo": "stable"},
+                {"sli": "latency-p99", "max": 0.5, "confidence": 0.999},
+                {"sli": "latency-p95", "relativeTo": "stable", "minEffect": 0.1},
+                {"sli": "input-psi", "max": 0.2, "window": "6h"},
+                {"query": "up", "min": 1},
+            )
+        )
+    )
+    over = draw(GUARD)
+    keep = draw(st.sets(chosen(sorted(over)), max_size=2)) if over else set()
+    return {"name": "a", **base, **{name: over[name] for name in keep}}
+
+
+def test_on_any_guard(api: ApiServer) -> None:
+    """In a ModelDeployment and in a policy alike."""
+    answers: Counter[bool] = Counter()
+
+    @settings(max_examples=800, deadline=None, derandomize=True, database=None)
+    @given(guards())
+    def agree(guard: Manifest) -> None:
+        manifest = merged(good(), {"spec": {"rollout": {"guards": [guard]}}})
+        answer = post(api, "default", manifest, dryRun="All")
+        assert answer.code in (201, 400, 422), answer.message
+        taken = answer.code == 201
+        assert taken == operator_takes(manifest), answer.message or manifest
+        policy = merged(good_policy("ClusterRolloutPolicy"), {"spec": {"guards": [guard]}})
+        other = api.request(
+            "POST", EXAMPLE_PATHS["ClusterRolloutPolicy"], policy, fieldValidation="Strict", dryRun="All"
+        )
+        assert (other.code == 201) == taken, other.message or manifest
+        assert (read_policy(policy).spec is not None) == taken
+        answers[taken] += 1
+
+    agree()
+    assert min(answers[True], answers[False]) > 150, answers
+
+
+TOLERANCES = st.lists(
+    some(
+        output=chosen(("a", "b")),
+        absolute=NUMBERS,
+        relative=NUMBERS,
+        topK=chosen((0, 1, 100, 101)),
+        ignore=st.booleans(),
+    ),
+    max_size=2,
+)
+PLACE = some(configMap=st.just({"name": "a", "key": "b"}), parameter=st.just("a"))
+TIMEOUTS = chosen(("1s", "30m", "31m", "0s"))
+GATES = some(
+    contract=some(mode=chosen(("Enforce", "Warn", "Off", "On")), timeout=TIMEOUTS),
+    goldenSet=st.tuples(PLACE, some(tolerances=TOLERANCES, maxFailures=chosen((0, 3, -1)), timeout=TIMEOUTS)).map(
+        lambda parts: parts[0] | parts[1]
+    ),
+    load=some(
+        duration=chosen(("1s", "1m", "61s")),
+        rate=chosen((1, 2000, 0, 2001, 0.5)),
+        maxLatencyP99=NUMBERS,
+        maxErrorRatio=NUMBERS,
+        timeout=TIMEOUTS,
+    ),
+)
+OBSERVATION = some(
+    percent=PERCENTS,
+    profile=PLACE,
+    comparison=some(maxPerSecond=chosen((1, 500, 501, 0)), tolerances=TOLERANCES),
+    labels=some(window=chosen(("1s", "720h", "0s")), maxPending=chosen((1, 10**6, 0))),
+    drift=some(
+        enabled=st.booleans(),
+        maxPsi=NUMBERS,
+        window=chosen(("1m", "168h", "59s")),
+        minSamples=chosen((1, 0)),
+        interval=chosen(("5s", "1h", "4s")),
+        retraining=some(webhook=st.just("a"), approval=chosen(("Required", "Automatic", "Never"))),
+    ),
+)
+
+
+def test_on_any_gates_and_observation(api: ApiServer) -> None:
+    answers: Counter[bool] = Counter()
+
+    @settings(max_examples=600, deadline=None, derandomize=True, database=None)
+    @given(GATES, OBSERVATION)
+    def agree(gates: Manifest, observation: Manifest) -> None:
+        manifest = merged(good(), {"spec": {"rollout": {"gates": gates}, "observation": observation}})
+        answer = post(api, "default", manifest, dryRun="All")
+        assert answer.code in (201, 400, 422), answer.message
+        taken = answer.code == 201
+        assert taken == operator_takes(manifest), answer.message or manifest
+        answers[taken] += 1
+
+    agree()
+    assert answers[True] > 20, answers
+    assert answers[False] > 100, answers
+
+
 @pytest.mark.parametrize(
     ("canary", "pods"),
     [({"maxSurge": 1}, 1), ({"maxSurge": "1"}, 1), ({"maxSurge": "25%"}, 2), ({"maxSurge": 0}, 0), ({}, 7)],
@@ -293,8 +435,16 @@ def test_what_the_api_server_fills_in_means_the_same(api: ApiServer) -> None:
 def largest() -> Manifest:
     label = partial("{}-{:02d}".format, "x" * 60)
     guards = [
-        {"name": label(number), "query": "q" * 4096, "max": 1, "min": 0, "window": "59m59s"} for number in range(20)
+        {"name": label(number), "query": "q" * 4096, "max": 1, "min": 0, "window": "59m59s", "warmUp": "59m59s"}
+        for number in range(10)
     ]
+    where = {f"{letter}{'l' * 62}": "v" * 128 for letter in "abcd"}
+    guards += [
+        {"name": label(number), "sli": "s" * 63, "max": 1, "min": 0, "window": "719h59m59s", "where": where}
+        for number in range(10, 20)
+    ]
+    tolerances = [{"output": f"{number:02d}" + "o" * 126, "absolute": 0.1} for number in range(64)]
+    place = {"configMap": {"name": "c" * 253, "key": "k" * 253}}
     domain = ".".join(["y" * 40] * 6)
     return {
         **good(),
@@ -327,9 +477,40 @@ def largest() -> Manifest:
             "rollout": {
                 "canary": {"steps": [{"weight": number, "hold": "167h59m59s999ms"} for number in range(1, 21)]},
                 "guards": guards,
+                "policies": [{"kind": "ClusterRolloutPolicy", "name": f"{number}" + "p" * 252} for number in range(10)],
+                "gates": {"goldenSet": {**place, "tolerances": tolerances}, "load": {"rate": 1999.5}},
+            },
+            "observation": {
+                "profile": place,
+                "comparison": {"tolerances": tolerances},
+                "labels": {},
+                "drift": {"retraining": {"webhook": "w" * 63}},
             },
         },
     }
+
+
+def test_the_largest_policy_is_within_the_cost_of_the_rules(api: ApiServer) -> None:
+    policy = good_policy("ClusterRolloutPolicy")
+    slis = [
+        {
+            "name": f"s{number:02d}" + "s" * 60,
+            "description": "d" * 256,
+            "unit": "u" * 32,
+            "query": "q" * 4096,
+            "samples": "q" * 4096,
+        }
+        for number in range(50)
+    ]
+    labels = {f"k{number:02d}": "v" * 63 for number in range(16)}
+    policy["spec"] = {
+        "selector": {"matchLabels": labels},
+        "slis": slis,
+        "guards": largest()["spec"]["rollout"]["guards"],
+    }
+    assert read_policy(policy).problem == ""
+    answer = api.request("POST", EXAMPLE_PATHS["ClusterRolloutPolicy"], policy, fieldValidation="Strict", dryRun="All")
+    assert answer.code == 201, answer.message
 
 
 def largest_preview() -> Manifest:

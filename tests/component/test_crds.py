@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.badspecs import BAD_SPECS, BadSpec, Manifest, good, merged, previous_release
+from tests.badspecs import (
+    BAD_POLICIES,
+    BAD_SPECS,
+    POLICY_KINDS,
+    BadSpec,
+    Manifest,
+    good,
+    good_policy,
+    merged,
+    previous_release,
+)
 from tests.component.apiserver import APPLY, MERGE, REPOSITORY, Answer, ApiServer, eventually
 
 EXAMPLES = sorted((REPOSITORY / "deploy" / "examples").glob("*.yaml"))
@@ -18,6 +28,8 @@ EXAMPLE_PATHS = {
     "ModelDeployment": f"{GROUP_PATH}/namespaces/default/modeldeployments",
     "Secret": "/api/v1/namespaces/default/secrets",
     "PersistentVolumeClaim": "/api/v1/namespaces/default/persistentvolumeclaims",
+    "RolloutPolicy": f"{GROUP_PATH}/namespaces/default/rolloutpolicies",
+    "ClusterRolloutPolicy": f"{GROUP_PATH}/clusterrolloutpolicies",
 }
 
 
@@ -81,6 +93,28 @@ def test_the_good_spec_is_accepted_and_gets_its_defaults(api: ApiServer, namespa
 @pytest.mark.parametrize("bad", BAD_SPECS, ids=str)
 def test_refused(api: ApiServer, bad: BadSpec) -> None:
     answer = post(api, "default", bad.manifest, dryRun="All")
+    assert answer.code in (400, 422), f"accepted: {answer.body}"
+    assert bad.sentence in answer.message
+    causes = answer.body.get("details", {}).get("causes")
+    if causes:
+        assert any(cause["field"].startswith(bad.path) for cause in causes if bad.sentence in cause["message"])
+    else:
+        assert f'"{bad.path}"' in answer.message
+
+
+@pytest.mark.parametrize("kind", POLICY_KINDS)
+def test_the_good_policy_is_accepted(api: ApiServer, kind: str) -> None:
+    path = EXAMPLE_PATHS[kind]
+    answer = api.request("POST", path, good_policy(kind), fieldValidation="Strict", dryRun="All")
+    assert answer.code == 201, answer.message
+    assert answer.body["spec"]["slis"][0]["direction"] == "HigherIsWorse"
+    assert answer.body["spec"]["guards"][0]["onBreach"] == "Rollback"
+
+
+@pytest.mark.parametrize("bad", BAD_POLICIES, ids=str)
+def test_a_policy_is_refused(api: ApiServer, bad: BadSpec) -> None:
+    path = EXAMPLE_PATHS[bad.manifest["kind"]]
+    answer = api.request("POST", path, bad.manifest, fieldValidation="Strict", dryRun="All")
     assert answer.code in (400, 422), f"accepted: {answer.body}"
     assert bad.sentence in answer.message
     causes = answer.body.get("details", {}).get("causes")
