@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
+from modelrollout.api.status import Phase
 from modelrollout.render.names import is_observer
 from modelrollout.settings import parse
+from modelrollout.telemetry import Telemetry
 from tests.component.apiserver import REPOSITORY, ApiServer, Manifest, programs
 
 CHART = REPOSITORY / "charts" / "modelrollout"
@@ -288,3 +292,18 @@ def test_labels_are_taken_from_those_who_may_send_them(peers: list[Any]) -> None
     policy = next(body for body in found if body["kind"] == "NetworkPolicy")
     rules = [rule for rule in policy["spec"]["ingress"] if {"port": "labels", "protocol": "TCP"} in rule["ports"]]
     assert [rule["from"] for rule in rules] == ([peers] if peers else [])
+
+
+def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
+    values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
+    rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    telemetry = Telemetry()
+    known = {family.name for family in telemetry.registry.collect()}
+    for rule in rules:
+        promql_parser.parse(rule["expr"])
+        asked = set(re.findall(r"\bmodelrollout_\w+", rule["expr"]))
+        assert asked
+        assert {name.removesuffix("_total") for name in asked} <= known
+        for phase in re.findall(r'phase="(\w+)"', rule["expr"]):
+            assert phase in set(Phase)
+    assert not [body for body in rendered("ops") if body["kind"] == "PrometheusRule"]

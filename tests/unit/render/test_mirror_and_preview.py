@@ -8,8 +8,10 @@ import pytest
 
 from modelrollout.ports import Manifest
 from modelrollout.render.difference import differs
+from modelrollout.render.names import observer
 from modelrollout.render.readback import backends_of, mirror_of, observe_routes, observe_traffic
-from modelrollout.render.route import preview_kinds, preview_routes, routes
+from modelrollout.render.route import preview_kinds, preview_routes, routes, without_observer
+from modelrollout.render.service import observer_service
 from modelrollout.rollout.observed import Backend
 from modelrollout.rollout.plan import WHOLE, Mirror, RoutePlan, Slot
 from tests.unit.render.cases import load_case
@@ -145,3 +147,77 @@ def test_routes_of_another_owner_are_not_read() -> None:
     stranger["metadata"]["ownerReferences"][0]["uid"] = "of-another"
     read = observe_traffic(wish, lambda kind, name: stranger if kind == "HTTPRoute" else None)
     assert (read.backends, read.token, read.probed) == (None, "", True)
+
+
+OBSERVED = RoutePlan(SLOTS, A, mirror=Mirror(B, 2_500), observe=125_000)
+
+
+def test_copies_for_the_observer_come_last_and_are_nobodys_trial() -> None:
+    wish = load_case("shadow-mirror").wish
+    bodies = routes(wish, OBSERVED)
+    for body, port in zip(bodies, (8000, 8001), strict=True):
+        weighted, *pinned = body["spec"]["rules"]
+        mirrors = [entry["requestMirror"] for entry in weighted["filters"]]
+        copies = observer(wish.metadata.name)
+        assert [mirror["backendRef"]["name"] for mirror in mirrors] == [B, copies]
+        assert mirrors[1]["backendRef"]["port"] == port
+        assert mirrors[1]["fraction"] == {"numerator": 125_000, "denominator": WHOLE}
+        assert all("filters" not in rule for rule in pinned)
+    read = observe_routes(bodies)
+    assert (read.mirror, read.observe) == ((B, 2_500), 125_000)
+    assert observe_routes(routes(wish, SHADOW)).observe == 0
+
+
+def test_routes_that_differ_in_the_copies_for_the_observer_only_are_alike() -> None:
+    wish = load_case("shadow-mirror").wish
+    read = observe_routes([routes(wish, OBSERVED)[0], routes(wish, SHADOW)[1]])
+    assert read.backends == (Backend(A, WHOLE), Backend(B, 0))
+    assert read.observe == 125_000
+
+
+def test_a_route_is_written_without_them_and_otherwise_as_it_is() -> None:
+    wish = load_case("shadow-mirror").wish
+    for observed, without in zip(routes(wish, OBSERVED), routes(wish, SHADOW), strict=True):
+        found = without_observer({**observed, "status": {"parents": []}})
+        assert found == without
+        assert without_observer(without) is None
+        assert differs(observed, without)
+        assert differs(without, observed)
+    plain = routes(wish, RoutePlan(SLOTS, A, observe=1))[0]
+    assert without_observer(plain) == routes(wish, PLAIN)[0]
+
+
+def test_previews_are_not_copied() -> None:
+    for body in preview_routes(load_case("bluegreen-preview").wish, RoutePlan(SLOTS, A, preview=B, observe=WHOLE)):
+        assert all("filters" not in rule for rule in body["spec"]["rules"])
+
+
+@pytest.mark.parametrize("share", [-1, WHOLE + 1])
+def test_a_share_that_cannot_be_is_refused(share: int) -> None:
+    with pytest.raises(ValueError, match="the observer's share"):
+        routes(load_case("shadow-mirror").wish, RoutePlan(SLOTS, A, observe=share))
+
+
+def test_the_service_of_the_copies_finds_the_pods_that_the_platforms_finds() -> None:
+    wish = load_case("shadow-mirror").wish
+    platforms = {
+        "spec": {
+            "selector": {"app": "observer"},
+            "ports": [
+                {"name": "http", "port": 8000, "targetPort": "http", "nodePort": 31000},
+                {"name": "grpc", "port": 8001, "targetPort": 9001, "appProtocol": "kubernetes.io/h2c"},
+                {"name": "metrics", "port": 9100},
+            ],
+        }
+    }
+    body = observer_service(wish, platforms)
+    assert body["metadata"]["name"] == f"{wish.metadata.name}--observer"
+    assert body["metadata"]["ownerReferences"][0]["uid"] == wish.metadata.uid
+    assert body["spec"] == {
+        "type": "ClusterIP",
+        "selector": {"app": "observer"},
+        "ports": [
+            {"name": "http", "port": 8000, "targetPort": "http"},
+            {"name": "grpc", "port": 8001, "targetPort": 9001, "appProtocol": "kubernetes.io/h2c"},
+        ],
+    }
