@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from modelrollout.api.guard import Guard
 from modelrollout.api.observation import Approval, Drift, Observation
-from modelrollout.api.status import DRIFT_LIMIT, DriftStatus, Verdict
+from modelrollout.api.status import DRIFT_LIMIT, DriftStatus, Outcome, Verdict
 from modelrollout.rollout.judgement import current
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.plan import EvaluationRequest, Notification
@@ -44,7 +44,8 @@ def watch_request(situation: Situation) -> EvaluationRequest | None:
     nothing = situation.problem or not situation.observed.observer or situation.replicas == 0
     if stable is None or observation is None or not guards or nothing:
         return None
-    promoted = (entry.finished_at for entry in situation.status.history if entry.revision == stable)
+    promotions = (entry for entry in situation.status.history if entry.outcome is Outcome.PROMOTED)
+    promoted = (entry.finished_at for entry in promotions if entry.revision == stable)
     return EvaluationRequest(
         attempt=situation.attempt.attempt,
         revision=stable,
