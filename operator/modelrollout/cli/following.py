@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from modelrollout.adapters.userclient import WatchExpired
-from modelrollout.cli.reading import CHILD_KINDS, find, selector
+from modelrollout.cli.reading import CHILD_KINDS, PolicyReader, find, selector
 from modelrollout.cli.view.snapshot import Children, Snapshot, snapshot
 from modelrollout.ports import DeniedError, Manifest, PortError
 
@@ -37,6 +37,7 @@ class Following:
     def __init__(self, client: UserClient, name: str) -> None:
         self._client = client
         self._name = name
+        self._policies = PolicyReader(client)
         self._main: Manifest | None = find(client, name)
         self._lists: dict[str, dict[str, Manifest] | None] = dict.fromkeys(CHILD_KINDS)
         self._denied: dict[str, str] = {}
@@ -79,7 +80,7 @@ class Following:
         lists = {kind: None if found is None else list(found.values()) for kind, found in self._lists.items()}
         unreadable = tuple(f"{CHILD_KINDS[kind]}: {why}" for kind, why in self._denied.items())
         children = Children(lists["ModelRevision"], lists["Deployment"], lists["Pod"], unreadable)
-        return snapshot(self._main, children, self._client.now())
+        return self._policies.applied(snapshot(self._main, children, self._client.now()))
 
     def _take(self, kind: str, what: str, body: object) -> None:
         if what == "trouble":

@@ -62,7 +62,7 @@ def in_cluster(client: UserClient, namespace: str) -> Policies:
             items, _ = client.list_objects(str(kind), place)
         except PortError as error:
             unread.add(kind)
-            notes.append(f"guards of {kind}s are not known: {error}")
+            notes.append(f"guards of {str(kind).removesuffix('y')}ies are not known: {error}")
             continue
         found += (read_policy({**item, "kind": str(kind)}) for item in items)
     return Policies(tuple(found), frozenset(unread), tuple(notes))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modelrollout.cli.failing import Complaint
@@ -12,6 +14,10 @@ from modelrollout.render.names import LABEL_DEPLOYMENT
 
 if TYPE_CHECKING:
     from modelrollout.adapters.userclient import UserClient
+    from modelrollout.cli.policies import Policies
+
+POLICIES_FOR = 30.0
+"""Seconds after which policies are read again while somebody looks on."""
 
 CHILD_KINDS = {"ModelRevision": "its revisions", "Deployment": "its workloads", "Pod": "its pods"}
 
@@ -32,7 +38,45 @@ def find(client: UserClient, name: str) -> Manifest:
 def look(client: UserClient, name: str) -> Snapshot:
     """The ModelDeployment with all that belongs to it."""
     deployment = find(client, name)
-    return snapshot(deployment, children_of(client, name), client.now())
+    return PolicyReader(client).applied(snapshot(deployment, children_of(client, name), client.now()))
+
+
+class PolicyReader:
+    """Gives a snapshot the guards that policies bring, where any do; they are read again after a while."""
+
+    def __init__(self, client: UserClient) -> None:
+        self._client = client
+        self._policies: Policies | None = None
+        self._read = 0.0
+
+    def applied(self, found: Snapshot) -> Snapshot:
+        """The snapshot with the effective guards, as far as the policies can be read."""
+        wish = found.wish
+        if wish is None or not _uses_policies(found):
+            return found
+        # Only here: whoever uses no policies does not wait for the parser of queries to be loaded.
+        from modelrollout.cli.policies import applied, in_cluster
+
+        now = time.monotonic()
+        if self._policies is None or now - self._read > POLICIES_FOR:
+            self._policies, self._read = in_cluster(self._client, found.namespace), now
+        resolution, notes = applied(wish, self._policies)
+        return replace(
+            found,
+            wish=resolution.wish,
+            definitions=resolution.definitions,
+            unreadable=(*found.unreadable, *notes),
+        )
+
+
+def _uses_policies(found: Snapshot) -> bool:
+    """Whether it names policies, or its guards were judged besides those of its own (a selector takes it)."""
+    if found.wish is None:
+        return False
+    rollout = found.wish.spec.rollout
+    own = {guard.name for guard in rollout.guards}
+    attempt = found.status.rollout
+    return bool(rollout.policies) or any(guard.name not in own for guard in (attempt.guards if attempt else ()))
 
 
 def children_of(client: UserClient, name: str) -> Children:

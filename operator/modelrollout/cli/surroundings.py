@@ -140,7 +140,7 @@ def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:
     prometheus, _ = prometheus_of("", None, url)
     if prometheus is None:
         return ()
-    context = Context.of(snapshot.wish, request, profile_of(snapshot.wish, None))
+    context = Context.of(snapshot.wish, request, profile_of(snapshot.wish, None), snapshot.definitions)
     results = asyncio.run(_ask(snapshot.wish, context, request, prometheus, snapshot.now))
     return statuses_of(results)
 

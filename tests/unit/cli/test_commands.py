@@ -305,6 +305,27 @@ def test_a_plan_reads_the_policies_of_the_cluster(monkeypatch: pytest.MonkeyPatc
     assert "rollout.policies names RolloutPolicy team, which does not exist here" in result.output
 
 
+def test_status_and_explain_know_the_guards_of_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that was judged and is not in the spec comes from a policy: its unit and effect are told too."""
+    import yaml
+
+    house, _ = list(
+        yaml.safe_load_all(POLICIES.replace("name: rate, sli: request-rate", "name: tail, sli: latency-p99"))
+    )
+    house["spec"]["guards"][1] = {"name": "tail", "sli": "latency-p99", "max": 0.2, "window": "3m"}
+    cluster = Cluster()
+    cluster.objects["ClusterRolloutPolicy"] = [house]
+    judged = {"name": "tail", "verdict": "Breach", "value": 0.7, "threshold": "<= 0.2", "samples": 100}
+    cluster.objects["ModelDeployment"][0]["status"]["rollout"]["guards"].append(judged)
+    connect(monkeypatch, cluster)
+    assert "Guard tail (latency-p99 over 3m) was 0.7 s from 100 requests" in run("explain", "digits").output
+    assert "0.7 s" in run("status", "digits").output
+    cluster.denied = ("ClusterRolloutPolicy",)
+    output = run("explain", "digits").output
+    assert "Guard tail was 0.7" in output
+    assert "guards of ClusterRolloutPolicies are not known: not allowed to list" in output
+
+
 def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text(POLICIES)

@@ -11,6 +11,7 @@ from modelrollout.api.base import clean
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, ModelDeploymentSpec, parse_modeldeployment
 from modelrollout.api.modelrevision import ModelRevisionStatus, revision_status_from
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import WORD_LIMIT, GuardStatus, ModelDeploymentStatus, RolloutStatus, status_from
 from modelrollout.ports import Manifest
 from modelrollout.render.names import revision_of
@@ -57,7 +58,7 @@ class Revision:
 class Snapshot:
     """What was read. ``wish`` is None and ``problem`` says why where the spec cannot be used.
 
-    ``unreadable`` are sentences about what could not be read.
+    ``unreadable`` are sentences about what could not be read. ``definitions`` are SLIs of policies that its guards use.
     """
 
     namespace: str
@@ -71,6 +72,7 @@ class Snapshot:
     now: datetime
     deleting: bool = False
     unreadable: tuple[str, ...] = ()
+    definitions: tuple[SliDefinition, ...] = ()
 
     @property
     def spec(self) -> ModelDeploymentSpec | None:
