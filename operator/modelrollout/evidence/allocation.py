@@ -36,7 +36,8 @@ def read_allocation(
 
     None where nothing was counted under a weight that is shared.
     """
-    counted = read_counted(_entry(guards, context), answers, context, catalog(context.profile), now, context.since)
+    entry, known = _entry(guards, context), catalog(context.profile)
+    counted = read_counted(entry, answers, context, known, now, context.since, either=True)
     if isinstance(counted, str):
         return None
     shares = [span.share / WHOLE for span in context.spans]

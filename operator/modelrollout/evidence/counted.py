@@ -98,14 +98,17 @@ def read_counted(
     known: Catalog,
     now: datetime,
     begin: datetime,
+    *,
+    either: bool = False,
 ) -> Counted | str:
     """The counts of both arms from ``begin`` (not before the first traffic) until ``now``, or why there are none.
 
-    Every protocol must have been scraped lately: evidence about half of the traffic is none.
+    The candidate must have series of every protocol, and lately: evidence about half of the traffic is none. With
+    ``either`` those of one arm are enough: what has no series got no request.
     """
     counters = tuple(entry.counters(protocol) for protocol in context.protocols)
     given = tuple(answers[f"both {protocol}"] for protocol in context.protocols)
-    return _read(_Asked(counters, given, context, known, now, begin))
+    return _read(_Asked(counters, given, context, known, now, begin, either))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,7 @@ class _Asked:
     known: Catalog
     now: datetime
     begin: datetime
+    either: bool
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -125,7 +129,8 @@ class _Asked:
             isinstance(other, _Asked)
             and len(self.answers) == len(other.answers)
             and all(mine is theirs for mine, theirs in zip(self.answers, other.answers, strict=True))
-            and (self.begin, self.now, self.context) == (other.begin, other.now, other.context)
+            and (self.begin, self.now, self.either, self.context)
+            == (other.begin, other.now, other.either, other.context)
             and self.known is other.known
             and self.counters == other.counters
         )
@@ -148,7 +153,7 @@ def _read(asked: _Asked) -> Counted | str:
     for protocol, counters, answer in zip(context.protocols, asked.counters, asked.answers, strict=True):
         patterns = [pattern_of(counters, asked.known, protocol, arm) for arm in (context, context.other)]
         reader = _Reader(counters, asked.known, patterns, pieces, begins, look, now.timestamp())
-        found = reader.read(answer.series, arms)
+        found = reader.read(answer.series, arms, asked.either)
         if found:
             return f"{found} for {protocol} at the gateway"
     return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart))
@@ -166,14 +171,16 @@ class _Reader:
     look: float
     now: float
 
-    def read(self, series: Sequence[Series], arms: tuple[Counts, Counts]) -> str:
+    def read(self, series: Sequence[Series], arms: tuple[Counts, Counts], either: bool) -> str:
         """Add what grew to ``arms``; the sentence that says why nothing can be said, if so."""
         processes: dict[tuple[str, ...], list[Series]] = defaultdict(list)
         for one in series:
             processes[tuple(one.labels.get(label, "") for label in self.known.target)].append(one)
         newest, gap = -math.inf, 0.0
         for members in processes.values():
-            last, longest = self._process(members, arms)
+            there, last, longest = self._process(members, arms)
+            if not there and not either:
+                continue
             newest, gap = max(newest, last), max(gap, longest)
         if newest == -math.inf:
             return "no series"
@@ -181,8 +188,8 @@ class _Reader:
             return f"the newest sample is {self.now - newest:.0f} s old"
         return ""
 
-    def _process(self, members: Sequence[Series], arms: tuple[Counts, Counts]) -> tuple[float, float]:
-        """When one process was seen last, and what counts as a gap in its scrapes."""
+    def _process(self, members: Sequence[Series], arms: tuple[Counts, Counts]) -> tuple[bool, float, float]:
+        """Whether one process knows the candidate, when it was seen last, and what is a gap in its scrapes."""
         roles = [(self.counters.roles_of(one), one) for one in members]
         alive = [one for names, one in roles if names == ("alive",)]
         own: dict[str, list[Series]] = defaultdict(list)
@@ -193,11 +200,13 @@ class _Reader:
         scrapes = Scrapes(tuple(sorted(seen)), _drops(alive))
         steps = _Steps.of(scrapes.times, self.pieces, self.spans, self.look)
         restarts = {cluster: tuple(sorted(scrapes.restarts + _drops(found))) for cluster, found in own.items()}
+        there = False
         for names, one in roles:
             cluster = one.labels.get(self.known.clusters.label, "")
             arm = next((place for place, mine in enumerate(self.arms) if cluster and mine.fullmatch(cluster)), None)
             if arm is None or names == ("alive",):
                 continue
+            there = there or arm == CANDIDATE
             keys = [name for name in names if name in ("total", "errors")]
             if "buckets" in names:
                 keys.append(f"le {one.labels.get('le', '')}")
@@ -206,7 +215,7 @@ class _Reader:
                 for key in keys:
                     have = arms[arm].get(key)
                     arms[arm][key] = grown if have is None else [a + b for a, b in zip(have, grown, strict=True)]
-        return scrapes.newest() or -math.inf, scrapes.gap
+        return there, scrapes.newest() or -math.inf, scrapes.gap
 
 
 def _drops(sentinels: Sequence[Series]) -> tuple[float, ...]:

@@ -63,7 +63,7 @@ def judge_sequential(
         return _bounded_ratio(guard, counted) if entry.kind is Kind.RATIO else _bounded_latency(guard, entry, counted)
     if context.revision == context.stable:
         return Finding(Verdict.PASS, "there is no other revision to compare with")
-    if not counted.compared[-1] and not any(_total(entry, counted, STABLE)):
+    if context.stable_is_out and not any(_total(entry, counted, STABLE)):
         return Finding(Verdict.PASS, "stable has no traffic any more: nothing to compare with")
     return _relative_ratio(guard, counted) if entry.kind is Kind.RATIO else _relative_latency(guard, entry, counted)
 

@@ -1,0 +1,445 @@
+"""Guards with confidence: both arms from the counters of a pretend Envoy to the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from modelrollout.api.guard import Guard, RelativeTo, Sli
+from modelrollout.api.status import Verdict
+from modelrollout.evidence.allocation import allocation_queries, read_allocation
+from modelrollout.evidence.context import Context
+from modelrollout.evidence.counted import POINTS, Counted, counted_queries, read_counted
+from modelrollout.evidence.queries import guard_queries
+from modelrollout.evidence.slis import CatalogError, Indicator, catalog
+from modelrollout.rollout.observed import Allocation, GuardResult
+from modelrollout.rollout.plan import WHOLE, Source, Span
+from tests.unit.evidence.envoy import GRPC, HTTP, Envoy, Storage, at, context
+
+STABLE = HTTP[:-1] + "0"
+ERRORS = Guard(name="errors", sli=Sli.ERROR_RATIO, relative_to=RelativeTo.STABLE)
+LATENCY = Guard(name="latency", sli=Sli.LATENCY_P95, relative_to=RelativeTo.STABLE)
+LIMIT = Guard(name="limit", sli=Sli.ERROR_RATIO, max=0.01, confidence=0.999)
+
+
+def with_(guard: Guard, **changes: Any) -> Guard:
+    return guard.model_copy(update=changes)
+
+
+def share(percent: float) -> int:
+    return round(percent * WHOLE / 100)
+
+
+def weighed(*spans: tuple[float, float], **more: Any) -> Context:
+    """Weights in percent from these seconds on."""
+    return replace(context(**more), spans=tuple(Span(at(since), share(percent)) for since, percent in spans))
+
+
+class World:
+    """Both arms behind one proxy, scraped every five seconds; what they do is said per span of time."""
+
+    def __init__(self, every: int = 5) -> None:
+        self.storage = Storage()
+        self.candidate, self.stable = Envoy(cluster=HTTP), Envoy(cluster=STABLE)
+        self.every = every
+        self.time = -60
+        self.scraped = True
+
+    def run(self, until: int, mine: tuple[float, float], theirs: tuple[float, float], **latency: float) -> World:
+        """Requests and errors a second of each arm until a time; fractions come out over the scrapes."""
+        began = self.time
+        while self.time < until:
+            self.time += self.every
+            for arm, (requests, errors), slow in (
+                (self.candidate, mine, latency.get("slow", 20)),
+                (self.stable, theirs, latency.get("stable", 20)),
+            ):
+                passed = self.time - began
+                bad = int(errors * passed) - int(errors * (passed - self.every))
+                total = int(requests * passed) - int(requests * (passed - self.every))
+                arm.serve(good=total - bad, bad=bad, milliseconds=slow)
+            if self.scraped:
+                self.storage.scrape(self.time, self.candidate, self.stable)
+        return self
+
+    def judge(self, guard: Guard, where: Context) -> GuardResult:
+        return self.storage.judge(guard, where, self.time)
+
+
+HALF = weighed((0, 50))
+
+
+class TestRelativeToStable:
+    def test_more_errors_than_stable(self) -> None:
+        world = World().run(0, (0, 0), (20, 0.02)).run(300, (10, 0.4), (10, 0.01))
+        result = world.judge(ERRORS, HALF)
+        assert (result.verdict, result.threshold, result.both) == (Verdict.BREACH, "<= stable + 0.002", False)
+        assert result.value == pytest.approx(0.04, abs=0.002)
+        assert result.baseline == pytest.approx(0.001, abs=0.0005)
+        assert result.samples == pytest.approx(3000, abs=100)
+        assert result.confidence is not None
+        assert result.confidence > 0.999
+        assert result.message.startswith("error-ratio is 0.0")
+        assert "against stable's 0.00" in result.message
+
+    def test_as_many_errors_as_stable(self) -> None:
+        world = World().run(0, (0, 0), (20, 1)).run(300, (10, 0.5), (10, 0.5))
+        result = world.judge(ERRORS, HALF)
+        assert (result.verdict, result.confidence) == (Verdict.PASS, 0.0)
+
+    def test_a_rise_that_nobody_cares_about(self) -> None:
+        world = World().run(0, (0, 0), (200, 0)).run(1200, (100, 0.3), (100, 0.1))
+        assert world.judge(with_(ERRORS, min_effect=0.005), HALF).verdict is Verdict.PASS
+        assert world.judge(with_(ERRORS, min_effect=0.0005), HALF).verdict is Verdict.BREACH
+
+    def test_what_leans_to_a_breach_is_no_pass(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0.2), (10, 0.0))
+        result = world.judge(ERRORS, HALF)
+        assert result.verdict is Verdict.NO_DATA
+        assert result.confidence is not None
+        assert 0.5 <= result.confidence < 0.999
+        assert "not sure yet" in result.message
+
+    def test_less_confidence_is_sooner_sure(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0.2), (10, 0.0))
+        assert world.judge(with_(ERRORS, confidence=0.6), HALF).verdict is Verdict.BREACH
+
+    def test_the_world_got_worse_while_the_weight_rose(self) -> None:
+        """1 % at 5 percent of the traffic, 8 % at 50: pooled the candidate has three times the errors of stable."""
+        world = World().run(0, (0, 0), (40, 0.4)).run(300, (2, 0.02), (38, 0.38)).run(600, (20, 1.6), (20, 1.6))
+        result = world.judge(ERRORS, weighed((0, 5), (300, 50)))
+        assert (result.verdict, result.confidence) == (Verdict.PASS, 0.0)
+        assert result.baseline == pytest.approx(result.value, rel=0.05)
+
+    def test_too_few_requests(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 5), (10, 0))
+        result = world.judge(with_(ERRORS, min_samples=5000), HALF)
+        assert (result.verdict, result.value) == (Verdict.NO_DATA, None)
+        assert result.message == "550 of at least 5000 requests since the first traffic"
+
+    def test_stable_without_requests_is_nothing_to_compare_with(self) -> None:
+        world = World().run(0, (0, 0), (0, 0)).run(60, (10, 5), (0, 0))
+        result = world.judge(ERRORS, HALF)
+        assert (result.verdict, result.message) == (
+            Verdict.NO_DATA,
+            "stable answered no request to compare with yet",
+        )
+
+    def test_in_the_bake_what_was_compared_before_counts(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0)).run(600, (20, 10), (0, 0))
+        result = world.judge(ERRORS, weighed((0, 50), (300, 100)))
+        assert (result.verdict, result.value) == (Verdict.PASS, 0.0)
+
+    def test_where_stable_never_had_traffic_nothing_is_compared(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (20, 10), (0, 0))
+        result = world.judge(ERRORS, weighed((0, 100)))
+        assert (result.verdict, result.message) == (
+            Verdict.PASS,
+            "stable has no traffic any more: nothing to compare with",
+        )
+
+    def test_a_first_revision_has_nobody_beside_it(self) -> None:
+        world = World().run(0, (0, 0), (0, 0)).run(60, (10, 5), (0, 0))
+        alone = replace(weighed((0, 100)), stable="digits-new")
+        assert world.judge(ERRORS, alone).message == "there is no other revision to compare with"
+
+    def test_weights_on_their_way_are_not_compared(self) -> None:
+        """A ramp has share 0: its requests are of no known weight."""
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 5), (10, 0))
+        assert world.judge(ERRORS, weighed((0, 0))).verdict is Verdict.NO_DATA
+
+    def test_a_late_fault_is_not_diluted(self) -> None:
+        world = World().run(0, (0, 0), (100, 0)).run(3000, (50, 0.05), (50, 0.05)).run(3120, (50, 2), (50, 0.05))
+        result = world.judge(ERRORS, HALF)
+        assert result.verdict is Verdict.BREACH
+        assert result.value is not None
+        assert result.value > 0.02  # of the time in which it fails; 0.0026 of all
+
+    def test_copies_are_compared_with_what_users_get(self) -> None:
+        storage = Storage()
+        copies, stable = Envoy(cluster="httproute/demo/digits/rule/0-mirror-0"), Envoy(cluster=STABLE)
+        storage.scrape(-5, copies, stable)
+        for second in range(0, 305, 5):
+            copies.serve(good=45, bad=5)
+            stable.serve(good=50)
+            storage.scrape(second, copies, stable)
+        where = replace(context(), source=Source.MIRROR, spans=(Span(at(0), WHOLE),))
+        assert storage.judge(ERRORS, where, 300).verdict is Verdict.BREACH
+
+    def test_both_protocols_are_added_up(self) -> None:
+        storage = Storage()
+        arms = [Envoy(cluster=name) for name in (HTTP, STABLE, GRPC, GRPC[:-1] + "0")]
+        storage.scrape(-5, *arms)
+        for second in range(0, 305, 5):
+            for arm in arms[:2]:
+                arm.serve(good=50)
+            arms[2].serve(good=45, bad=5, status="13")
+            arms[3].serve(good=50, status=None)
+            storage.scrape(second, *arms)
+        result = storage.judge(ERRORS, replace(HALF, grpc=True), 300)
+        assert (result.verdict, result.value) == (Verdict.BREACH, pytest.approx(0.05))
+
+    def test_half_of_the_traffic_is_no_evidence(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 5), (10, 0))
+        result = world.judge(ERRORS, replace(HALF, grpc=True))
+        assert (result.verdict, result.message) == (Verdict.NO_DATA, "no series for grpc at the gateway")
+
+
+class TestLatency:
+    def test_slower_than_stable(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=70)
+        result = world.judge(LATENCY, HALF)
+        assert (result.verdict, result.threshold) == (Verdict.BREACH, "<= 1.1 x stable")
+        assert result.baseline is not None
+        assert result.value is not None
+        assert result.baseline <= 0.025 < 0.05 <= result.value
+
+    def test_as_fast_as_stable(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=20)
+        assert world.judge(LATENCY, HALF).verdict is Verdict.PASS
+
+    def test_a_maximum_is_rounded_to_the_edge_that_is_sure(self) -> None:
+        """All requests lie between 50 and 100 ms: whether over 60 ms nobody can know, over 40 ms they are."""
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=70)
+        guard = Guard(name="slow", sli=Sli.LATENCY_P95, max=0.04, confidence=0.999)
+        assert world.judge(guard, HALF).verdict is Verdict.BREACH
+        assert world.judge(with_(guard, max=0.06), HALF).verdict is Verdict.PASS
+
+    def test_a_minimum_too(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=20)
+        guard = Guard(name="fast", sli=Sli.LATENCY_P50, min=0.06, confidence=0.999)
+        assert world.judge(guard, HALF).verdict is Verdict.BREACH
+        assert world.judge(with_(guard, min=0.005, max=None), HALF).verdict is Verdict.PASS
+
+
+class TestBoundWithConfidence:
+    def test_sure(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.4), (10, 0))
+        result = world.judge(LIMIT, HALF)
+        assert (result.verdict, result.threshold, result.both) == (Verdict.BREACH, "<= 0.01", False)
+        assert result.value == pytest.approx(0.04, abs=0.003)
+
+    def test_a_few_errors_at_first_are_not(self) -> None:
+        """A bound without confidence would take the candidate back for 2 errors of 100 requests."""
+        world = World().run(0, (0, 0), (20, 0)).run(15, (10, 0.2), (10, 0))
+        result = world.judge(LIMIT, HALF)
+        assert result.verdict in (Verdict.NO_DATA, Verdict.PASS)
+        assert world.judge(with_(LIMIT, confidence=None), HALF).verdict is Verdict.BREACH
+
+    def test_a_minimum(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.4), (10, 0))
+        assert world.judge(with_(LIMIT, max=None, min=0.2), HALF).verdict is Verdict.BREACH
+        assert world.judge(with_(LIMIT, max=None, min=0.01), HALF).verdict is Verdict.PASS
+
+    @pytest.mark.parametrize(("theirs", "both"), [(0.5, True), (0.4, True), (0.0, False)])
+    def test_stable_breaks_it_too(self, theirs: float, both: bool) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.5), (10, theirs))
+        result = world.judge(LIMIT, HALF)
+        assert (result.verdict, result.both) == (Verdict.BREACH, both)
+        assert result.baseline == pytest.approx(theirs / 10, abs=0.005)
+
+    def test_in_the_bake_stable_is_no_witness(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.5), (10, 0.5)).run(400, (20, 1), (0, 0))
+        result = world.judge(LIMIT, weighed((0, 50), (300, 100)))
+        assert (result.verdict, result.both) == (Verdict.BREACH, False)
+
+    def test_a_rate_has_nothing_to_be_sure_of(self) -> None:
+        guard = Guard(name="rate", sli=Sli.REQUEST_RATE, min=5.0, confidence=0.99)
+        with pytest.raises(CatalogError, match="remove confidence"):
+            guard_queries(guard, HALF, at(100))
+
+    def test_what_prometheus_computes_has_no_counts(self) -> None:
+        guard = Guard(name="psi", sli="input-psi", max=0.2, confidence=0.99)
+        with pytest.raises(CatalogError, match="give max or min without confidence"):
+            guard_queries(guard, HALF, at(100))
+
+
+class TestPlainBounds:
+    GUARD = Guard(name="errors", sli=Sli.ERROR_RATIO, max=0.01, window=timedelta(minutes=1))
+
+    @pytest.mark.parametrize(("theirs", "both"), [(5, True), (0, False)])
+    def test_stable_breaks_it_too(self, theirs: int, both: bool) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 1), (50, theirs))
+        result = world.judge(self.GUARD, HALF)
+        assert (result.verdict, result.both) == (Verdict.BREACH, both)
+        assert result.baseline == pytest.approx(theirs / 50, abs=0.01)
+
+    def test_stable_with_too_few_requests_is_no_witness(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 1), (1, 0.5))
+        assert world.judge(with_(self.GUARD, min_samples=100), HALF).both is False
+
+    def test_the_world_moves_as_the_weight_changes(self) -> None:
+        """The candidate's window holds more of its late requests than stable's: within the newest weight they agree."""
+        world = World().run(0, (0, 0), (100, 0)).run(60, (10, 0), (90, 0)).run(70, (25, 7.5), (75, 22.5))
+        guard = with_(self.GUARD, max=0.09)
+        result = world.judge(guard, weighed((0, 10), (60, 25)))
+        assert (result.verdict, result.both) == (Verdict.BREACH, True)
+        assert result.baseline is not None
+        assert result.baseline < 0.09  # over the whole window stable keeps the bound
+
+    def test_a_little_less_than_the_bound_is_as_bad(self) -> None:
+        """Where the world moves either arm may cross the bound first."""
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0.13), (10, 0.09))
+        result = world.judge(self.GUARD, HALF)
+        assert (result.verdict, result.both) == (Verdict.BREACH, True)
+
+    def test_the_bake_has_no_witness(self) -> None:
+        world = World().run(0, (0, 0), (20, 2)).run(60, (20, 2), (0, 0))
+        result = world.judge(self.GUARD, weighed((0, 100)))
+        assert (result.verdict, result.both, result.baseline) == (Verdict.BREACH, False, None)
+
+
+class TestWaiting:
+    @pytest.mark.parametrize("guard", [ERRORS, LIMIT, TestPlainBounds.GUARD])
+    def test_nothing_of_the_warm_up_counts(self, guard: Guard) -> None:
+        """Every request fails for 30 s, none after it."""
+        own = with_(guard, warm_up=timedelta(seconds=45))
+        world = World().run(0, (0, 0), (20, 0)).run(30, (10, 10), (10, 0))
+        early = world.judge(own, HALF)
+        assert (early.verdict, early.waits_until, early.value) == (Verdict.NO_DATA, at(45), None)
+        assert world.judge(guard, HALF).verdict is Verdict.BREACH
+        world.run(120, (10, 0), (10, 0))
+        late = world.judge(own, HALF)
+        assert (late.verdict, late.waits_until, late.value) == (Verdict.PASS, None, 0.0)
+
+    def test_labels_are_waited_for(self) -> None:
+        guard = with_(TestPlainBounds.GUARD, label_delay=timedelta(hours=2))
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 5), (10, 0))
+        result = world.judge(guard, HALF)
+        assert (result.verdict, result.waits_until) == (Verdict.NO_DATA, at(7200))
+
+    def test_a_guard_that_can_never_be_judged_does_not_wait(self) -> None:
+        guard = Guard(name="bad", sli=Sli.REQUEST_RATE, min=5.0, confidence=0.9, warm_up=timedelta(minutes=1))
+        with pytest.raises(CatalogError):
+            guard_queries(guard, HALF, at(5))
+
+
+class TestCounting:
+    def counted(self, world: World, where: Context, begin: float = 0) -> Counted:
+        entry = catalog("envoy-gateway").indicator(Sli.ERROR_RATIO, where)
+        found = read(world, entry, where, begin)
+        assert isinstance(found, Counted)
+        return found
+
+    def test_nothing_is_counted_across_a_change_of_weight(self) -> None:
+        """Scrapes lie at 5, 10, ...; the weight changes at 302: of the steps of 300 and 305 nothing is known."""
+        world = World().run(0, (0, 0), (40, 0)).run(600, (10, 0), (30, 0))
+        found = self.counted(world, weighed((0, 25), (302, 50)))
+        by_span = [0.0, 0.0]
+        for span, count in zip(found.cuts.spans, found.of(0, "total"), strict=True):
+            by_span[span] += count
+        assert by_span[0] <= 10 * 300
+        assert by_span[1] <= 10 * 295
+        assert sum(by_span) >= 10 * 575
+
+    def test_a_gap_is_no_burst(self) -> None:
+        """Nobody scrapes for three minutes around a change of weight: what was counted then belongs to no weight."""
+        world = World().run(0, (0, 0), (40, 0)).run(200, (10, 0), (30, 0))
+        world.scraped = False
+        world.run(380, (10, 10), (30, 0))
+        world.scraped = True
+        world.run(600, (10, 0), (30, 0))
+        found = self.counted(world, weighed((0, 25), (300, 50)))
+        assert sum(found.of(0, "errors")) == 0
+        assert world.judge(ERRORS, weighed((0, 25), (300, 50))).verdict is Verdict.PASS
+
+    def test_a_restart_of_the_proxy_counts_from_nothing(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (10, 1), (30, 0))
+        for arm in (world.candidate, world.stable):
+            arm.restart()
+        world.run(600, (10, 1), (30, 0))
+        found = self.counted(world, weighed((0, 25)))
+        assert sum(found.of(0, "errors")) == pytest.approx(600, abs=25)
+        assert sum(found.of(0, "total")) == pytest.approx(6000, abs=250)
+
+    def test_errors_that_create_their_series_count(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (10, 0), (30, 0)).run(305, (10, 8), (30, 0))
+        assert sum(self.counted(world, weighed((0, 25))).of(0, "errors")) == 40
+
+    def test_two_proxies_are_added_up(self) -> None:
+        storage = Storage()
+        pairs = [(Envoy(place, HTTP), Envoy(place, STABLE)) for place in ("10.0.0.1:19001", "10.0.0.2:19001")]
+        for second in range(-60, 305, 5):
+            for mine, theirs in pairs:
+                mine.serve(good=9, bad=1)
+                theirs.serve(good=30)
+                storage.scrape(second, mine, theirs)
+        result = storage.judge(LIMIT, weighed((0, 25)), 300)
+        assert result.samples == pytest.approx(2 * 10 * 59, abs=40)
+
+    def test_stale_is_no_evidence(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (10, 5), (30, 0))
+        result = world.storage.judge(ERRORS, HALF, 360)
+        assert (result.verdict, result.message) == (
+            Verdict.NO_DATA, "the newest sample is 60 s old for http at the gateway",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("passed", [1, 60, 1320, 7200, 86_400, 30 * 86_400])
+    def test_an_answer_has_no_more_points_than_it_may(self, passed: float) -> None:
+        entry = catalog("envoy-gateway").indicator(Sli.ERROR_RATIO, HALF)
+        (query,) = counted_queries(entry, HALF, catalog("envoy-gateway"), at(passed))
+        assert query.start is not None
+        assert query.step is not None
+        assert query.start <= at(0)
+        assert (query.end - query.start) / query.step <= POINTS
+        look = int(query.text.rpartition("[")[2].removesuffix("ms])"))
+        assert look == min(query.step.total_seconds(), 60) * 1000
+
+    def test_old_evidence_costs_no_more_than_new(self) -> None:
+        """Three days at one scrape a minute."""
+        world = World(every=60).run(0, (0, 0), (1, 0)).run(3 * 86_400, (0.5, 0.05), (0.5, 0))
+        result = world.judge(ERRORS, HALF)
+        assert (result.verdict, result.value) == (Verdict.BREACH, pytest.approx(0.1, abs=0.01))
+
+
+def read(world: World, entry: Indicator, where: Context, begin: float) -> Counted | str:
+    known, now = catalog("envoy-gateway"), at(world.time)
+    answers = {query.name: world.storage.asked(query) for query in counted_queries(entry, where, known, now)}
+    return read_counted(entry, answers, where, known, now, at(begin))
+
+
+class TestAllocation:
+    def allocated(self, world: World, where: Context) -> Allocation | None:
+        now = at(world.time)
+        answers = {query.name: world.storage.asked(query) for query in allocation_queries((), where, now)}
+        return read_allocation((), where, answers, now)
+
+    def test_the_arms_get_their_weights(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (2, 0), (38, 0)).run(600, (20, 0), (20, 0))
+        found = self.allocated(world, weighed((0, 5), (300, 50)))
+        assert found is not None
+        assert (found.effective, found.message) == (True, "")
+        assert found.observed == pytest.approx(found.expected, abs=0.005)
+
+    def test_a_weight_that_has_no_effect(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (0.1, 0), (39.9, 0))
+        found = self.allocated(world, weighed((0, 5)))
+        assert found is not None
+        assert not found.effective
+        assert found.expected == pytest.approx(0.05)
+        assert found.message.endswith("its weight asks for 5.00%")
+
+    def test_one_that_was_rounded_is_effective(self) -> None:
+        world = World().run(0, (0, 0), (100, 0)).run(900, (6, 0), (94, 0))
+        found = self.allocated(world, weighed((0, 5.5)))
+        assert found is not None
+        assert found.effective
+
+    def test_a_step_that_has_none_is_seen_after_good_ones(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(600, (10, 0), (30, 0)).run(700, (10, 0), (30, 0))
+        found = self.allocated(world, weighed((0, 25), (600, 50)))
+        assert found is not None
+        assert (found.effective, found.expected, round(found.observed, 2)) == (False, 0.5, 0.25)
+
+    @pytest.mark.parametrize("percent", [0, 0.0001, 100])
+    def test_nothing_to_tell_where_nothing_is_shared(self, percent: float) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(300, (10, 0), (30, 0))
+        assert self.allocated(world, weighed((0, percent))) is None
+
+    def test_no_series_no_word(self) -> None:
+        world = World()
+        world.time = 300
+        assert self.allocated(world, weighed((0, 5))) is None
