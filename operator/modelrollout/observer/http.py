@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,9 @@ _HEADER_LENGTH = "Inference-Header-Content-Length"
 _INFER = re.compile(r"/v2/models/([^/?]{1,384})(?:/versions/[^/?]{1,64})?/infer/?(?:\?|$)")
 _IDLE = 75.0
 
+_SILENT = logging.getLogger(f"{__name__}.aiohttp")
+_SILENT.disabled = True
+
 
 class Server:
     """One listening socket: a bound on connections, on the time of a body, and on that of a first request.
@@ -37,14 +41,18 @@ class Server:
         Answers a request.
     port
         0 takes any free one, see ``port`` after ``start``.
+    garbage
+        Called for each request that is no HTTP, or that the handler failed on.
 
     """
 
-    def __init__(self, handler: Handler, bind: str, port: int, limits: Limits) -> None:
-        self._bind, self._port, self._limits = bind, port, limits
+    def __init__(
+        self, handler: Handler, bind: str, port: int, limits: Limits, garbage: Callable[[], None] = lambda: None
+    ) -> None:
+        self._bind, self._port, self._limits, self._garbage = bind, port, limits, garbage
         self._new: dict[Any, asyncio.TimerHandle] = {}
         self._handler = handler
-        self._server = web.Server(self._handle, access_log=None, keepalive_timeout=_IDLE, lingering_time=1.0)
+        self._server = web.Server(self._handle)
         self._listening: asyncio.Server | None = None
 
     @property
@@ -70,7 +78,7 @@ class Server:
     def _connect(self) -> asyncio.BaseProtocol:
         if len(self._server.connections) >= self._limits.connections:
             return _Refusing()
-        protocol = self._server()
+        protocol = _Connection(self._server, self._garbage)
         # aiohttp waits for the head of the first request without an end.
         self._new[protocol] = asyncio.get_running_loop().call_later(self._limits.first, self._give_up, protocol)
         return protocol
@@ -85,6 +93,24 @@ class Server:
         if timer is not None:
             timer.cancel()
         return await self._handler(request)
+
+
+class _Connection(web.RequestHandler):
+    """One connection that logs nothing: aiohttp would write what it could not read into the log."""
+
+    def __init__(self, server: web.Server, garbage: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            server, loop=loop, access_log=_SILENT, logger=_SILENT, keepalive_timeout=_IDLE, lingering_time=1.0
+        )
+        self._garbage = garbage
+
+    @override
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        self._garbage()
+        return _closing(web.Response(status=status))
 
 
 class _Refusing(asyncio.Protocol):

@@ -16,7 +16,7 @@ from modelrollout.observer.decoding import Inference
 from modelrollout.observer.exposition import Exposition
 from modelrollout.observer.following import Follower, Profiles, Source
 from modelrollout.observer.http import LabelDesk, Mirror, Server
-from modelrollout.observer.intake import Budget, Intake
+from modelrollout.observer.intake import Budget, Copy, Intake, Protocol
 from modelrollout.observer.limits import MEBI, Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.rpc import Askers, RpcServer
@@ -70,7 +70,7 @@ class Observer:
         self._own = CollectorRegistry()
         ProcessCollector(registry=self._own)
         mirror = Mirror(self.intake, self.registry, self.limits, time.monotonic)
-        self.http = Server(mirror.handle, self.bind, self.ports.http, self.limits)
+        self.http = Server(mirror.handle, self.bind, self.ports.http, self.limits, self._garbage)
         self.labels = Server(LabelDesk(self.registry, self.limits).handle, self.bind, self.ports.labels, self.limits)
         self.grpc = RpcServer(self.intake, self.registry, self.bind, self.ports.grpc, self.limits, time.monotonic)
         self.metrics_port = 0
@@ -106,17 +106,30 @@ class Observer:
             await self.intake.wait()
             batch = self.intake.take(BATCH, BATCH_BYTES)
             self.lag = time.monotonic() - batch[0].at
-            for target, inference in self.registry.digest(batch):
+            for target, inference in self._digest(batch):
                 if self.askers.has_room():
                     task = asyncio.create_task(self._ask(target, inference))
                     self._asking.add(task)
                     task.add_done_callback(self._asking.discard)
             await asyncio.sleep(0 if len(self.intake) >= BATCH else GATHER)
 
+    def _digest(self, batch: list[Copy]) -> list[tuple[Target, Inference]]:
+        try:
+            return self.registry.digest(batch)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours costs this batch, not the process
+            _failed("counting", error)
+            return []
+
     async def _ask(self, target: Target, inference: Inference) -> None:
         wish = target.wish
-        answers = await self.askers.ask(wish.namespace, wish.arms, inference)
-        target.answered(inference.id, answers, wish.arms.names, time.monotonic())
+        try:
+            answers = await self.askers.ask(wish.namespace, wish.arms, inference)
+            target.answered(inference.id, answers, wish.arms.names, time.monotonic())
+        except Exception as error:  # noqa: BLE001 - as above
+            _failed("comparing", error)
+
+    def _garbage(self) -> None:
+        self.registry.outcome(Protocol.HTTP, "malformed")
 
     async def _beat(self) -> None:
         while True:
@@ -137,3 +150,12 @@ class Observer:
 
     def _readyz(self, accept: str) -> Page:
         return Page(200, b"ok\n") if self.listening.is_set() else Page(503, b"not listening\n")
+
+
+def _failed(what: str, error: Exception) -> None:
+    """Log where a mistake of ours is; its words and values stay out, they may be a user's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "unknown"
+    _LOGGER.error("%s failed: %s at %s", what, type(error).__name__, place)

@@ -349,3 +349,44 @@ async def test_health_while_bombs_fall() -> None:
                 assert response.status == 200
         await until(lambda: sum(outcomes(observer).values()) == 12)
         assert set(outcomes(observer)) == {("http", "malformed")}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03secret",
+        b"POST /v2/models/secret/infer HTTP/9.9\r\n\r\n",
+        b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: digits.example.com\r\nContent-Length: secret\r\n\r\n",
+        b"POST /" + b"secret" * 5000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: a\r\n" + b"X: secret\r\n" * 5000 + b"\r\n",
+        b"POST /v2/models/digits/infer HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+    ],
+)
+async def test_what_is_no_http_is_counted_and_nothing_of_it_is_logged(sent: bytes, caplog: Any) -> None:
+    caplog.set_level("DEBUG")
+    async with observing(wish(), profile=PROFILE) as observer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", observer.http.port)
+        with contextlib.suppress(ConnectionError):
+            writer.write(sent)
+            await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        await until(lambda: outcomes(observer) == {("http", "malformed"): 1})
+        assert await post(observer, GOOD) == 202
+        await until(lambda: outcomes(observer).get(("http", "counted")) == 1)
+    assert "secret" not in caplog.text
+
+
+async def test_a_mistake_of_ours_costs_a_batch_and_names_no_value(caplog: Any) -> None:
+    async with observing(wish(), profile=PROFILE) as observer:
+        whole = observer.registry.digest
+
+        def broken(copies: Any) -> Any:
+            observer.registry.digest = whole  # type: ignore[method-assign]
+            raise KeyError("secret")
+
+        observer.registry.digest = broken  # type: ignore[method-assign]
+        await post(observer, GOOD)
+        await until(lambda: "counting failed: KeyError" in caplog.text)
+        await post(observer, GOOD)
+        await until(lambda: outcomes(observer) == {("http", "counted"): 1})
+    assert "secret" not in caplog.text
