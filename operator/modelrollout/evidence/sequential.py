@@ -29,7 +29,11 @@ from modelrollout.evidence.statistics.tails import Histogram, slower, tail_quant
 from modelrollout.ports import Answer
 
 LEANING = 0.5
-"""Surer than this of a breach, yet not sure enough, is no pass: the step waits for more requests."""
+"""Surer than this of a breach, yet not sure enough, is no pass: the step waits for more requests..."""
+
+LEANING_ERRORS = 1.0
+"""... and so is a ratio that is more than so many standard errors beyond what is allowed: what tells a pass from a
+breach takes more requests than a step may have, and after the last one there are none to compare with."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +101,10 @@ def _relative_ratio(guard: Guard, counted: Counted) -> Finding:
     value = math.fsum(bad for _, bad in mine[first:]) / samples
     baseline = _standard(chunks[first:], counted.cuts.spans[first:])
     what = f"{guard.sli} is {value:.4g} against stable's {baseline:.4g} ({samples:.0f} and {stable:.0f} requests)"
-    return _decided(
-        guard,
-        evidence,
-        value > baseline + least_effect(guard),
-        what,
-        value,
-        samples,
-        baseline,
-        more=counted.compared[-1],
-    )
+    excess = value - baseline - least_effect(guard)
+    error = math.sqrt(value * (1 - value) / samples + baseline * (1 - baseline) / stable)
+    leans = excess > LEANING_ERRORS * error
+    return _decided(guard, evidence, excess > 0, what, value, samples, baseline, leans=leans, more=counted.compared[-1])
 
 
 def _standard(chunks: Sequence[Chunk], spans_of: Sequence[int]) -> float:
@@ -143,7 +141,12 @@ def _bounded_ratio(guard: Guard, counted: Counted) -> Finding:
         guard, pieces[_lately(counted, first) :], theirs[_lately(counted, first) :]
     )
     what = f"{guard.sli} is {value:.4g} ({samples:.0f} requests)"
-    return _decided(guard, evidence, outside(guard, value), what, value, samples, baseline, both)
+    excess = max(
+        value - guard.max if guard.max is not None else -math.inf,
+        guard.min - value if guard.min is not None else -math.inf,
+    )
+    leans = excess > LEANING_ERRORS * math.sqrt(value * (1 - value) / samples)
+    return _decided(guard, evidence, excess > 0, what, value, samples, baseline, both, leans=leans)
 
 
 def _ratio_of_both(guard: Guard, mine: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> bool:
@@ -300,6 +303,8 @@ def _decided(
     samples: float,
     baseline: float | None = None,
     both: bool = False,
+    *,
+    leans: bool = False,
     more: bool = True,
 ) -> Finding:
     """Breach: the test is sure and the estimate says so too. What leans that way is no pass, while more can come."""
@@ -308,7 +313,7 @@ def _decided(
     if evidence.refutes(_confidence(guard)) and worse:
         message = f"{message}; sure to {_percent(sure)}" + ("; stable is as bad" if both else "")
         return Finding(Verdict.BREACH, message, value, samples, sure, baseline, both)
-    if worse and sure >= LEANING and more:
+    if worse and more and (leans or sure >= LEANING):
         message = f"{message}; not sure yet: {_percent(sure)} of {_percent(_confidence(guard))}"
         return Finding(Verdict.NO_DATA, message, value, samples, sure, baseline)
     return Finding(Verdict.PASS, message, value, samples, sure, baseline)
