@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from modelrollout.api.guard import Guard, Sli
+from modelrollout.api.guard import Guard, RelativeTo, Sli
 from modelrollout.api.status import Verdict
 from modelrollout.controller.evaluation import AT_ONCE, evaluate
 from modelrollout.ports import Answer, InvalidQueryError, Series, TransientError
 from modelrollout.rollout.observed import Evaluation
-from modelrollout.rollout.plan import EvaluationRequest
-from tests.unit.evidence.envoy import Envoy, Storage, at, context
+from modelrollout.rollout.plan import EvaluationRequest, Source, Span
+from tests.unit.evidence.envoy import HTTP, Envoy, Storage, at, context
 
 ERRORS = Guard(name="errors", sli=Sli.ERROR_RATIO, max=0.01)
 DRIFT = Guard(name="drift", query="max(psi)", max=0.2)
@@ -168,3 +170,110 @@ async def test_cancellation_goes_through() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def both_arms(storage: Storage) -> None:
+    """The candidate fails four times as often, and gets a fifth of the requests."""
+    candidate, stable = Envoy(), Envoy(cluster=HTTP[:-1] + "0")
+    for second in range(-60, 301, 5):
+        candidate.serve(good=8, bad=2)
+        stable.serve(good=38, bad=2)
+        storage.scrape(second, candidate, stable)
+
+
+class CountingMetrics(FakeMetrics):
+    """Answers from a storage, and 0.25 (of 40) to whatever the observer counts."""
+
+    def __init__(self) -> None:
+        self.storage = Storage()
+        both_arms(self.storage)
+        super().__init__(self._never)
+
+    async def _never(self, query: str) -> Answer:
+        raise AssertionError(query)
+
+    async def query(self, query: str, at: datetime) -> Answer:
+        self.asked.append((query, at, None, None))
+        if query.startswith("count("):
+            return Answer("vector", ())
+        if "observer" in query:
+            value = 0.25 if "flips" in query or "differing" in query else 40.0
+            return Answer("vector", (Series({}, ((at.timestamp(), value),)),))
+        return self.storage.answer(query, at)
+
+    async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+        self.asked.append((query, end, start, step))
+        return self.storage.answer_range(query, start, end, step)
+
+
+RELATIVE = Guard(name="relative", sli=Sli.ERROR_RATIO, relative_to=RelativeTo.STABLE)
+FLIPS = Guard(name="flips", sli="label-flips", max=0.1)
+
+
+class LaterClock(FixedClock):
+    def now(self) -> datetime:
+        return at(300)
+
+
+def request(*guards: Guard, **more: Any) -> EvaluationRequest:
+    names = tuple(guard.name for guard in guards)
+    known = EvaluationRequest(3, "digits-new", "digits-old", 1, at(0), timedelta(seconds=10), guards=names)
+    return replace(known, **more)
+
+
+async def counted(asked: EvaluationRequest, *guards: Guard, **more: Any) -> tuple[Evaluation, CountingMetrics]:
+    metrics = CountingMetrics()
+    where = replace(context(), spans=asked.spans, watch=asked.watch, source=asked.source)
+    return await evaluate(metrics, guards, where, asked, LaterClock(), **more), metrics
+
+
+async def test_one_answer_serves_the_guard_and_the_allocation() -> None:
+    asked = request(RELATIVE, spans=(Span(at(0), 200_000),))
+    evaluation, metrics = await counted(asked, RELATIVE)
+    (result,) = evaluation.results
+    assert (result.verdict, result.baseline) == (Verdict.BREACH, pytest.approx(0.05))
+    assert evaluation.allocation is not None
+    assert (evaluation.allocation.effective, evaluation.allocation.observed) == (True, 0.2)
+    assert len(metrics.asked) == 1
+    assert result.query == metrics.asked[0][0]
+    assert result.query.startswith("last_over_time({")
+
+
+async def test_weights_are_watched_without_any_guard_of_both_arms() -> None:
+    asked = request(ERRORS, spans=(Span(at(0), 500_000),))
+    evaluation, _ = await counted(asked, ERRORS)
+    assert evaluation.allocation is not None
+    assert not evaluation.allocation.effective
+    assert evaluation.allocation.message == "digits-new got 20.00% of 2950 requests, its weight asks for 50.00%"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"trial": True}, {"watch": True}, {"source": Source.MIRROR}],
+    ids=["no known weights", "trial", "watch", "mirror"],
+)
+async def test_weights_are_not_watched_where_there_are_none(more: dict[str, Any]) -> None:
+    spans = (Span(at(0), 500_000),) if more else ()
+    evaluation, _ = await counted(request(ERRORS, spans=spans, **more), ERRORS)
+    assert evaluation.allocation is None
+
+
+async def test_answers_of_both_arms_are_compared_where_asked_for() -> None:
+    evaluation, _ = await counted(request(ERRORS, compare=True), ERRORS)
+    assert evaluation.comparison is not None
+    assert evaluation.comparison.compared > 0
+    assert evaluation.comparison.label_flips is not None
+    assert (await counted(request(ERRORS), ERRORS))[0].comparison is None
+
+
+async def test_a_trial_looks_for_the_series_that_guards_need() -> None:
+    evaluation, _ = await counted(request(FLIPS, trial=True), FLIPS, provider="main")
+    assert len(evaluation.missing) == 1
+    assert evaluation.missing[0].startswith("guard flips needs ")
+    assert "Prometheus main does not have" in evaluation.missing[0]
+    assert (await counted(request(FLIPS), FLIPS, provider="main"))[0].missing == ()
+
+
+async def test_a_watch_says_that_it_is_one() -> None:
+    evaluation, _ = await counted(request(ERRORS, watch=True), ERRORS)
+    assert evaluation.watch
