@@ -219,6 +219,13 @@ def _drift_latency(random: Random) -> World:
     return base.world(answers, breaks=(begin, begin + over))
 
 
+def _drift_in_bake(random: Random) -> World:
+    """The errors of the world rise by 1-8 points once the candidate has all traffic: nobody is left to compare."""
+    base = Base.draw(random)
+    begin, rise = BEFORE + STEPPING + float(random.uniform(20, 400)), float(random.uniform(0.01, 0.08))
+    return base.world(lambda arm, now, age: (base.now(now).like(rise if now >= begin else 0.0),), breaks=(begin,))
+
+
 def _simpson(random: Random) -> World:
     """Errors of both arms fall from high to low at the very moment of the second step (or the other way round)."""
     base = Base.draw(random)
@@ -292,6 +299,7 @@ SCENARIOS = (
     Scenario("drift of errors", GOOD, "1-8 points more errors on both arms", _drift_errors),
     Scenario("drift of latency", GOOD, "20-150 % slower on both arms", _drift_latency),
     Scenario("drift at a step", GOOD, "errors of both arms jump as the weight does (Simpson)", _simpson),
+    Scenario("drift in the bake", GOOD, "1-8 points more errors, after the promotion", _drift_in_bake),
     Scenario("same outputs", GOOD, "the observer compares answers; they are alike", _outputs_same),
     *(
         Scenario(f"outage: {mode}", GOOD, f"Prometheus for 1-4 min: {words}", _outage(mode), outage=True)
