@@ -110,6 +110,7 @@ def settings(**changes: Any) -> Settings:
         {
             "pools": {"cpu": {"image": "localhost/triton:1"}},
             "prometheus": {"default": {"url": "http://prometheus.example"}},
+            "webhooks": {"pipeline": {"url": "http://pipeline.example"}},
             "gateways": [{"namespace": "gateways", "name": "inference", "address": "gateway.example:80"}],
             **changes,
         }

@@ -27,6 +27,7 @@ I11 Nothing happens twice: an attempt has one number and one end, a command acts
 I13 A route that copies requests for the observer names a Service that exists (recorded by ``GatewayModel``; what a
     person deletes by hand is put right by the next turn).
 I14 A rollback for a guard has a breach that the stable revision does not show too.
+I15 The webhook for retraining is called at most once each time drift begins or retrain is commanded.
 I12 No more than 150 turns in 30 seconds (checked by ``Simulation.check``): nothing spins.
 
 After somebody damaged the status by hand, what is known from it only (I3, I4, I9, I10, I11) is not asked for until the
@@ -43,6 +44,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.status import status_from
 from modelrollout.api.strategies import Canary, Strategy
 from modelrollout.render.names import LABEL_REVISION, leads_to_observer
 from modelrollout.render.readback import backends_of
@@ -67,11 +69,18 @@ class Invariants:
         self.trial = Trial(simulation)
         self.violations: list[str] = []
         self.checked = 0
+        self._reasons_to_call = 0
 
     def check(self, write: Write) -> None:
         self.checked += 1
         for sentence in self._broken(write):
             self.violations.append(f"{sentence} [{write}]")
+
+    def look_for_calls(self, calls: int) -> None:
+        """I15, between two writes."""
+        if calls > self._reasons_to_call:
+            self.violations.append(f"I15: {calls} calls of the webhook for {self._reasons_to_call} reasons")
+            self._reasons_to_call = calls
 
     def recreated(self) -> None:
         """Another ModelDeployment of the same name: nothing is known of it."""
@@ -84,6 +93,8 @@ class Invariants:
             yield from self.trial.told(write)
             return
         yield from self._others(write)
+        if write.kind == "ModelDeployment" and write.verb == "status":
+            self._reasons_to_call += _asks_for_training(write)
         match write.kind:
             case "HTTPRoute" | "GRPCRoute" if write.verb != "delete" and write.name == NAME:
                 yield from self._route(write)
@@ -225,6 +236,13 @@ def _mirrored(route: dict[str, Any] | None) -> set[str]:
 def _selected(service: dict[str, Any] | None) -> str | None:
     selector = (service or {}).get("spec", {}).get("selector") or {}
     return selector.get(LABEL_REVISION)
+
+
+def _asks_for_training(write: Write) -> int:
+    """How many reasons for a call of the webhook this status tells first."""
+    old, new = (status_from((manifest or {}).get("status")) for manifest in (write.before, write.after))
+    commanded = new.handled_command != old.handled_command and (new.handled_command or "").startswith("retrain/")
+    return int(bool(new.drift) and not old.drift) + int(commanded)
 
 
 def _owner(manifest: dict[str, Any]) -> str | None:

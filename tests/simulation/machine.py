@@ -24,7 +24,7 @@ from tests.simulation.simulation import TOTALS, Simulation
 from tests.simulation.virtualtime import VirtualLoop
 from tests.simulation.wishes import VERSIONS, Wish, changes, versions, wishes
 
-VERBS = ("promote", "promote:full", "abort", "pause", "resume", "retry", "skip-step", "rollback")
+VERBS = ("promote", "promote:full", "abort", "pause", "resume", "retry", "skip-step", "rollback", "retrain")
 NONSENSE = ("nonsense", "promote/", "/", "", "rollback:nobody", "abort:now", "promote:full:twice", "retry/@", "PROMOTE")
 PHASES = ("Verifying", "Progressing", "AwaitingApproval", "Baking", "RollingBack", "Idle")
 

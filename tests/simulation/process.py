@@ -22,6 +22,7 @@ from tests.simulation.metrics import PrometheusModel
 from tests.simulation.store import ApiClient, Store
 from tests.simulation.triton import TritonModel
 from tests.simulation.virtualtime import VirtualClock
+from tests.simulation.webhooks import WebhookModel
 
 WATCHED = {watched.kind: watched for watched in KINDS}
 
@@ -38,6 +39,7 @@ class Process:
         triton: TritonModel,
         gateway: GatewayModel,
         may_act: Callable[[], bool] = lambda: True,
+        webhooks: WebhookModel | None = None,
         clock: VirtualClock | None = None,
     ) -> None:
         self._store = store
@@ -51,7 +53,7 @@ class Process:
         gates = GateKeeper(self.measurements, self.cache, clock, settings, triton, client, providers)
         measurer = Measurer(self.measurements, self.cache, clock, settings, providers, gates, gateway)
         self.reconciler = Reconciler(
-            client, clock, self.cache, settings, self.measurements, measurer, telemetry, may_act
+            client, clock, self.cache, settings, self.measurements, measurer, telemetry, may_act, webhooks
         )
         self.turns = 0
         self._running: asyncio.Task[None] | None = None
@@ -73,6 +75,7 @@ class Process:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
         await self.measurements.close()
+        await self.reconciler.close()
 
     async def _reconcile(self, key: Key) -> float | None:
         self.turns += 1

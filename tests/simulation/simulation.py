@@ -29,6 +29,7 @@ from tests.simulation.process import Process
 from tests.simulation.store import ApiClient, Faults, Store, Write
 from tests.simulation.triton import TritonModel
 from tests.simulation.virtualtime import VirtualClock
+from tests.simulation.webhooks import WebhookModel
 
 RESTING = (Phase.IDLE, Phase.ROLLED_BACK, Phase.INVALID, Phase.AWAITING_APPROVAL)
 QUIET = 900.0
@@ -79,6 +80,7 @@ class Simulation:
         self.metrics = PrometheusModel(self.behaviours)
         self.gateway = GatewayModel(self.store, self.kubelet, self.metrics, **options)
         self.triton = TritonModel(self.kubelet, self.behaviours)
+        self.webhooks = WebhookModel()
         self.clock = VirtualClock()
         self._changed = asyncio.Event()
         self.store.internal += [self.kubelet.changed, self.gateway.changed, self._note]
@@ -244,6 +246,7 @@ class Simulation:
     def check(self) -> None:
         self._look_for_haste()
         lost = () if self.invariants.trial.distrusted else self.gateway.lost
+        self.invariants.look_for_calls(len(self.webhooks.calls))
         broken = [*self.invariants.violations, *(f"I9: {each}" for each in lost)]
         assert not broken, "\n".join([*broken[:6], self.describe()])
         self.gateway.lost.clear()
@@ -366,5 +369,6 @@ class Simulation:
             self.metrics,
             self.triton,
             self.gateway,
+            webhooks=self.webhooks,
             clock=self.clock,
         )

@@ -125,13 +125,13 @@ def test_drift_at_rest_is_told_once_and_a_value_around_the_bound_does_not_flap()
             FeatureMoves(psi).do(run)
             await run.advance(180)
             assert condition(run, "DriftDetected").status is ConditionStatus.TRUE
-        assert len(run.log) == quiet + 2, "one status, one event"
+        assert len(run.log) == quiet + 3, "one status, one event, one call of the webhook"
         assert run.status.phase is Phase.IDLE
         assert "drift of feature age" in run.status.message
         FeatureMoves(0.1).do(run)
         await run.advance(180)
         assert condition(run, "DriftDetected").status is ConditionStatus.FALSE
-        assert len(run.log) == quiet + 4
+        assert len(run.log) == quiet + 5
         assert run.status.message == f"{V1} serves all traffic"
 
     story(tell)
@@ -251,5 +251,39 @@ def test_the_record_of_an_attempt_says_every_step_with_its_evidence() -> None:
         assert guard.value is not None
         assert guard.value > 0.05
         assert guard.samples
+
+    story(tell)
+
+
+def test_the_pipeline_is_called_once_when_drift_begins_and_once_a_command() -> None:
+    async def tell(run: Simulation) -> None:
+        await serving(run)
+        FeatureMoves(0.5).do(run)
+        await run.advance(600)
+        (call,) = run.webhooks.calls
+        assert (call["webhook"], call["revision"], call["requestedBy"]) == ("pipeline", V1, "modelrollout")
+        assert call["drift"][0]["subject"] == "feature age"
+        assert events(run).count("RetrainingRequested") == 1
+        run.webhooks.fails = True
+        run.command("retrain/1@anna")
+        await run.advance(60)
+        assert [each["requestedBy"] for each in run.webhooks.calls] == ["modelrollout", "anna"]
+        assert events(run).count("RetrainingFailed") == 1
+
+    story(tell)
+
+
+def test_an_operator_that_dies_after_the_status_does_not_call_again() -> None:
+    async def tell(run: Simulation) -> None:
+        await serving(run)
+        run.faults.crash_after = len(run.log) + 1
+        FeatureMoves(0.5).do(run)
+        await run.advance(600)
+        assert run.restarts == 1
+        assert [each.subject for each in run.status.drift] == ["feature age"]
+        assert run.webhooks.calls == []
+        run.command("retrain/1@anna")
+        await run.advance(60)
+        assert len(run.webhooks.calls) == 1
 
     story(tell)

@@ -25,7 +25,7 @@ INPUTS: Manifest = {"name": "inputs", "sli": "input-psi", "max": 0.2, "minSample
 OBSERVATION: Manifest = {
     "percent": 25,
     "profile": {"configMap": {"name": "profiles", "key": "digits"}},
-    "drift": {"maxPsi": 0.2, "interval": "1m"},
+    "drift": {"maxPsi": 0.2, "interval": "1m", "retraining": {"webhook": "pipeline", "approval": "Automatic"}},
 }
 GUARDS: dict[str, tuple[Manifest, ...]] = {
     "errors": (ERRORS,),
