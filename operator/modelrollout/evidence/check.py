@@ -15,6 +15,7 @@ from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
 from modelrollout.evidence.queried import CatalogError, Part, QueryIndicator
+from modelrollout.evidence.sequential import check_testable
 from modelrollout.evidence.slis import Indicator, catalog, find
 from modelrollout.rollout.plan import EvaluationRequest, Source
 from modelrollout.rollout.strategies import Stage, course_of
@@ -71,6 +72,7 @@ def _check_sli(guard: Guard, stages: Sequence[Stage], deployment: ModelDeploymen
 
 
 def _check_counters(guard: Guard, entry: Indicator, context: Context) -> None:
+    check_testable(guard, entry)
     if guard.where:
         raise CatalogError(f"where means nothing to {guard.sli}, which counts all requests of the arm: remove it")
     if guard.label_delay:

@@ -1,6 +1,6 @@
 """Counts of both arms since the attempt's first traffic, piece by piece, from one range query a protocol.
 
-Raw samples of days would be more than an answer may have, so each series is asked for at no more than 240 points.
+Raw samples of days would be more than an answer may have, so each series is asked for at no more than 480 points.
 All times here are unix seconds unless they are datetimes.
 """
 
@@ -28,7 +28,7 @@ from modelrollout.evidence.statistics.starts import Cuts, cuts
 from modelrollout.ports import Answer, Series
 from modelrollout.rollout.plan import WHOLE, Source
 
-POINTS = 240
+POINTS = 480
 """A series is asked for at half so many points, up to so many: the time between two doubles with the attempt."""
 
 SHORTEST_STEP = 1.0

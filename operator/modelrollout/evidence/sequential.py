@@ -12,6 +12,7 @@ from modelrollout.api.status import Verdict
 from modelrollout.evidence.bounds import (
     begin_of,
     enough,
+    is_sequential,
     latency_as_bad,
     least_effect,
     outside,
@@ -51,9 +52,14 @@ class Finding:
 
 def sequential_queries(guard: Guard, entry: Indicator, context: Context, now: datetime) -> tuple[Query, ...]:
     """What the test of ``guard`` needs to know at ``now``; raises CatalogError where there are no counts to test."""
-    if entry.kind is Kind.RATE:
-        raise CatalogError(f"{guard.sli} follows the weight and has no share to be sure of: remove confidence")
+    check_testable(guard, entry)
     return counted_queries(entry, context, catalog(context.profile), now)
+
+
+def check_testable(guard: Guard, entry: Indicator) -> None:
+    """Refuse a test of what has no share of requests to be sure of; raises CatalogError."""
+    if is_sequential(guard) and entry.kind is Kind.RATE:
+        raise CatalogError(f"{guard.sli} follows the weight and has no share to be sure of: remove confidence")
 
 
 def judge_sequential(

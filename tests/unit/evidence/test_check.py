@@ -185,3 +185,8 @@ def test_the_profile_of_the_gateway_decides(profile: str) -> None:
         assert problem is None
     problem = guards_problem(mirrored(ERRORS, traffic="http", **SHADOW), profile=profile) or ""
     assert problem.startswith("guard errors: error-ratio of http cannot be measured by the source Mirror")
+
+
+def test_a_rate_has_no_confidence() -> None:
+    problem = guards_problem(deployment({"name": "rate", "sli": "request-rate", "min": 5, "confidence": 0.99}))
+    assert problem == ("guard rate: request-rate follows the weight and has no share to be sure of: remove confidence")
