@@ -47,7 +47,12 @@ def _server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "modelrollout golden record requests.json --url 127.0.0.1:8001 --model digits -o golden.json",
+        "modelrollout golden check golden.json --url 127.0.0.1:8001 --model digits",
+    )
+)
 def golden() -> None:
     """Golden sets: stored requests with expected answers, replayed on every candidate before it gets traffic."""
 
