@@ -70,12 +70,20 @@ def judge_sequential(
     if isinstance(counted, str):
         return Finding(Verdict.NO_DATA, counted)
     if guard.relative_to is None:
-        return _bounded_ratio(guard, counted) if entry.kind is Kind.RATIO else _bounded_latency(guard, entry, counted)
+        return (
+            _bounded_ratio(guard, counted, now)
+            if entry.kind is Kind.RATIO
+            else _bounded_latency(guard, entry, counted, now)
+        )
     if context.revision == context.stable:
         return Finding(Verdict.PASS, "there is no other revision to compare with")
     if context.stable_is_out and not any(_total(entry, counted, STABLE)):
         return Finding(Verdict.PASS, "stable has no traffic any more: nothing to compare with")
-    return _relative_ratio(guard, counted) if entry.kind is Kind.RATIO else _relative_latency(guard, entry, counted)
+    return (
+        _relative_ratio(guard, counted, now)
+        if entry.kind is Kind.RATIO
+        else _relative_latency(guard, entry, counted, now)
+    )
 
 
 def _total(entry: Indicator, counted: Counted, arm: int) -> list[float]:
@@ -96,11 +104,11 @@ def _outcomes(counted: Counted, arm: int, *, compared: bool = True) -> list[tupl
     ]
 
 
-def _relative_ratio(guard: Guard, counted: Counted) -> Finding:
+def _relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     mine, theirs = _outcomes(counted, CANDIDATE), _outcomes(counted, STABLE)
     chunks = [Chunk(own, other) for own, other in zip(mine, theirs, strict=True)]
     evidence = rise(chunks, counted.cuts.starts, least_effect(guard))
-    first = evidence.start if evidence.refutes(_confidence(guard)) else 0
+    first = _first(guard, counted, evidence, now)
     samples, stable = _sum(mine[first:]), _sum(theirs[first:])
     if not enough(guard, samples) or stable <= 0:
         return _too_few(guard, samples, stable)
@@ -127,7 +135,7 @@ def _standard(chunks: Sequence[Chunk], spans_of: Sequence[int]) -> float:
     return math.fsum(mine * share for mine, share in known) / weight
 
 
-def _bounded_ratio(guard: Guard, counted: Counted) -> Finding:
+def _bounded_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     pieces = _outcomes(counted, CANDIDATE, compared=False)
     tests = []
     if guard.max is not None:
@@ -135,7 +143,7 @@ def _bounded_ratio(guard: Guard, counted: Counted) -> Finding:
     if guard.min is not None:
         tests.append(above([(bad, good) for good, bad in pieces], counted.cuts.starts, 1 - guard.min))
     evidence = averaged(tests)
-    first = evidence.start if evidence.refutes(_confidence(guard)) else 0
+    first = _first(guard, counted, evidence, now)
     samples = _sum(pieces[first:])
     if not enough(guard, samples):
         return _too_few(guard, samples)
@@ -163,6 +171,17 @@ def _ratio_of_both(guard: Guard, mine: Sequence[tuple[float, float]], theirs: Se
     return ratio_as_bad(guard, value, samples, baseline, stable)
 
 
+def _first(guard: Guard, counted: Counted, evidence: Evidence, now: datetime) -> int:
+    """The first piece that the estimate is made of: all of them, or from where the test is sure that it began.
+
+    But a window at least: a second of trouble may be beyond doubt, and is of no consequence.
+    """
+    if not evidence.refutes(_confidence(guard)):
+        return 0
+    window = counted.cuts.piece((now - guard.window).timestamp())
+    return max(min(evidence.start, window), 0)
+
+
 def _lately(counted: Counted, first: int) -> int:
     """The first piece of the newest span, not before ``first``.
 
@@ -174,7 +193,7 @@ def _lately(counted: Counted, first: int) -> int:
 # Latencies
 
 
-def _relative_latency(guard: Guard, entry: Indicator, counted: Counted) -> Finding:
+def _relative_latency(guard: Guard, entry: Indicator, counted: Counted, now: datetime) -> Finding:
     bounds = [bound for bound in counted.bounds if not math.isinf(float(bound))]
     quantile, factor = entry.quantile or 0.0, 1 + least_effect(guard)
     pieces = [
@@ -185,7 +204,7 @@ def _relative_latency(guard: Guard, entry: Indicator, counted: Counted) -> Findi
     ]
     edges = [float(bound) * entry.scale for bound in bounds]
     evidence = slower(pieces, counted.cuts.starts, edges, quantile, factor)
-    first = evidence.start if evidence.refutes(_confidence(guard)) else 0
+    first = _first(guard, counted, evidence, now)
     mine = [math.fsum(column) for column in zip(*(piece.candidate for piece in pieces[first:]), strict=True)]
     theirs = _standard_counts(pieces[first:], counted.cuts.spans[first:])
     samples, stable = mine[-1], math.fsum(piece.stable[-1] for piece in pieces[first:])
@@ -230,7 +249,7 @@ def _standard_counts(pieces: Sequence[Histogram], spans_of: Sequence[int]) -> li
     return total
 
 
-def _bounded_latency(guard: Guard, entry: Indicator, counted: Counted) -> Finding:
+def _bounded_latency(guard: Guard, entry: Indicator, counted: Counted, now: datetime) -> Finding:
     """Test whether more than 1 - quantile of the requests are slower than max, or more than quantile faster than min.
 
     The bound is moved to the next edge on the sure side: a histogram knows no more.
@@ -255,7 +274,7 @@ def _bounded_latency(guard: Guard, entry: Indicator, counted: Counted) -> Findin
             pairs = [(max(n - fast, 0.0), min(fast, n)) for n, fast in zip(totals, within, strict=True)]
             tests.append(above(pairs, counted.cuts.starts, quantile))
     evidence = averaged(tests)
-    first = evidence.start if evidence.refutes(_confidence(guard)) else 0
+    first = _first(guard, counted, evidence, now)
     samples = math.fsum(totals[first:])
     value = _quantile_of(counted, CANDIDATE, bounds, edges, quantile, first)
     if not enough(guard, samples) or value is None:

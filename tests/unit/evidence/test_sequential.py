@@ -229,6 +229,18 @@ class TestBoundWithConfidence:
         assert result.verdict in (Verdict.NO_DATA, Verdict.PASS)
         assert world.judge(with_(LIMIT, confidence=None), HALF).verdict is Verdict.BREACH
 
+    def test_a_burst_is_of_no_consequence(self) -> None:
+        """Half of the requests of five seconds fail: beyond doubt over 5 percent then, and 4 percent of a minute."""
+        world = World().run(0, (0, 0), (200, 0)).run(600, (100, 0), (100, 0)).run(605, (100, 50), (100, 0))
+        guard = with_(LIMIT, max=0.05)
+        sure = world.judge(with_(guard, window=timedelta(seconds=1)), HALF)
+        assert sure.verdict is Verdict.BREACH
+        result = world.judge(guard, HALF)
+        assert result.verdict is not Verdict.BREACH
+        assert result.confidence is not None
+        assert result.confidence > 0.999
+        assert world.run(660, (100, 50), (100, 0)).judge(guard, HALF).verdict is Verdict.BREACH
+
     def test_a_minimum(self) -> None:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.4), (10, 0))
         assert world.judge(with_(LIMIT, max=None, min=0.2), HALF).verdict is Verdict.BREACH
