@@ -67,7 +67,10 @@ class TritonModel:
         return tuple(Tensor(name, "FP32", (1, 1), (score,)) for name in outputs)
 
     async def burst(self, targets: Sequence[PodTarget], burst: Burst) -> BurstReport:
-        revision = await self._answering("burst", targets[0])
+        try:
+            revision = await self._answering("burst", targets[0])
+        except TransientError as error:
+            return BurstReport(1, 1, problem=str(error))
         await asyncio.sleep(burst.seconds)
         sent = max(1, round(burst.rate * burst.seconds))
         return self.bursts.get(revision, BurstReport(sent, 0, 0.003, 0.004, 0.005))

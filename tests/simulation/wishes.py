@@ -27,6 +27,7 @@ OBSERVATION: Manifest = {
     "profile": {"configMap": {"name": "profiles", "key": "digits"}},
     "drift": {"maxPsi": 0.2, "interval": "1m", "retraining": {"webhook": "pipeline", "approval": "Automatic"}},
 }
+LOAD: Manifest = {"load": {"duration": "3s"}}
 GUARDS: dict[str, tuple[Manifest, ...]] = {
     "errors": (ERRORS,),
     "both": (ERRORS, DRIFT),
@@ -63,6 +64,7 @@ class Wish:
     decide: str = "Guards"
     pool: str = "cpu"
     observed: bool = False
+    load: bool = False
 
     def manifest(self) -> Manifest:
         """As the API server would take it: what contradicts is decided for the strategy."""
@@ -92,6 +94,7 @@ class Wish:
             bake=self.bake,
             strategy=self.strategy,
             evaluationInterval="10s",
+            **({"gates": LOAD} if self.load else {}),
             **self._blocks(service),
         )
         if self.observed and not service:
@@ -165,6 +168,7 @@ wishes = st.builds(
     then=st.sampled_from(("Approval", "Canary", "BlueGreen", "End")),
     decide=mostly("Guards", "Approval"),
     observed=mostly(False, True),
+    load=mostly(False, True),
 )
 """Any spec."""
 CHANGES: dict[str, tuple[Any, ...]] = {
@@ -181,6 +185,7 @@ CHANGES: dict[str, tuple[Any, ...]] = {
     "surge": (None, "0", "1", "50%"),
     "pool": ("cpu", "nowhere"),
     "observed": (False, True),
+    "load": (False, True),
 }
 changes = st.sampled_from(sorted(CHANGES)).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(CHANGES[name]))
