@@ -41,15 +41,16 @@ class Server:
         Answers a request.
     port
         0 takes any free one, see ``port`` after ``start``.
-    garbage
-        Called for each request that is no HTTP, or that the handler failed on.
+    lost
+        Called with the outcome of a request that never came to the handler: ``malformed`` where it is no HTTP, and
+        ``dropped`` for a connection too many.
 
     """
 
     def __init__(
-        self, handler: Handler, bind: str, port: int, limits: Limits, garbage: Callable[[], None] = lambda: None
+        self, handler: Handler, bind: str, port: int, limits: Limits, lost: Callable[[str], None] = lambda _: None
     ) -> None:
-        self._bind, self._port, self._limits, self._garbage = bind, port, limits, garbage
+        self._bind, self._port, self._limits, self._lost = bind, port, limits, lost
         self._new: dict[Any, asyncio.TimerHandle] = {}
         self._handler = handler
         self._server = web.Server(self._handle)
@@ -77,8 +78,9 @@ class Server:
 
     def _connect(self) -> asyncio.BaseProtocol:
         if len(self._server.connections) >= self._limits.connections:
+            self._lost("dropped")
             return _Refusing()
-        protocol = _Connection(self._server, self._garbage)
+        protocol = _Connection(self._server, self._lost)
         # aiohttp waits for the head of the first request without an end.
         self._new[protocol] = asyncio.get_running_loop().call_later(self._limits.first, self._give_up, protocol)
         return protocol
@@ -98,18 +100,18 @@ class Server:
 class _Connection(web.RequestHandler):
     """One connection that logs nothing: aiohttp would write what it could not read into the log."""
 
-    def __init__(self, server: web.Server, garbage: Callable[[], None]) -> None:
+    def __init__(self, server: web.Server, lost: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server, loop=loop, access_log=_SILENT, logger=_SILENT, keepalive_timeout=_IDLE, lingering_time=1.0
         )
-        self._garbage = garbage
+        self._lost = lost
 
     @override
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        self._garbage()
+        self._lost("malformed")
         return _closing(web.Response(status=status))
 
 

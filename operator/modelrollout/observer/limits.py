@@ -22,7 +22,7 @@ class Limits:
     message: int = 4 * MEBI
     buffered: int = 64 * MEBI
     queued: int = 8192
-    connections: int = 256
+    connections: int = 512
     read: float = 10.0
     first: float = 30.0
     calls: int = 64

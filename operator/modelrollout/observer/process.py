@@ -70,7 +70,7 @@ class Observer:
         self._own = CollectorRegistry()
         ProcessCollector(registry=self._own)
         mirror = Mirror(self.intake, self.registry, self.limits, time.monotonic)
-        self.http = Server(mirror.handle, self.bind, self.ports.http, self.limits, self._garbage)
+        self.http = Server(mirror.handle, self.bind, self.ports.http, self.limits, self._lost)
         self.labels = Server(LabelDesk(self.registry, self.limits).handle, self.bind, self.ports.labels, self.limits)
         self.grpc = RpcServer(self.intake, self.registry, self.bind, self.ports.grpc, self.limits, time.monotonic)
         self.metrics_port = 0
@@ -128,8 +128,8 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - as above
             _failed("comparing", error)
 
-    def _garbage(self) -> None:
-        self.registry.outcome(Protocol.HTTP, "malformed")
+    def _lost(self, outcome: str) -> None:
+        self.registry.outcome(Protocol.HTTP, outcome)
 
     async def _beat(self) -> None:
         while True:
