@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from modelrollout.api.modeldeployment import parse_modeldeployment, revision_name
 from modelrollout.api.status import Outcome, Phase
-from modelrollout.render.names import observer
+from modelrollout.render.names import OBSERVER, observer
 from modelrollout.rollout.plan import WHOLE
 from tests.builders import NAME
 from tests.simulation.actions import Command, act
@@ -25,7 +25,7 @@ async def finish(run: Simulation, last: Wish) -> None:
     """Mend the world, look at where it settles; then one more change, which must go through from there."""
     if run.store.get("ModelDeployment", NAME) is None:
         await run.advance(30)
-        left = [f"{kind}/{name}" for kind, name in run.store.objects]
+        left = [f"{kind}/{name}" for kind, name in run.store.objects if name != OBSERVER]
         assert not left, f"left behind by a deleted ModelDeployment: {left}"
     mend(run)
     last.but(paused=False, pool="cpu").apply(run)

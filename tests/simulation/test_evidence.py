@@ -10,7 +10,7 @@ from modelrollout.api.modelrevision import revision_status_from
 from modelrollout.api.status import ConditionStatus, Phase, Verdict
 from modelrollout.render.names import observer
 from modelrollout.rollout.plan import WHOLE, Source
-from tests.builders import NAME, name_of
+from tests.builders import NAME, NAMESPACE, name_of
 from tests.simulation.actions import CopiesDeleted, FeatureMoves, WorldMoves
 from tests.simulation.gateway import observed_by
 from tests.simulation.simulation import Simulation
@@ -195,6 +195,22 @@ def test_an_observer_that_goes_during_a_rollout_does_not_stall_it() -> None:
         end = await run.settle()
         assert end.stable == V2
         assert run.copied() == {observer(NAME)}
+
+    story(tell)
+
+
+def test_somebody_elses_service_of_that_name_keeps_copies_away_and_no_rollout() -> None:
+    async def tell(run: Simulation) -> None:
+        await serving(run, Wish("1.0.0"))
+        foreign = {"name": observer(NAME), "namespace": NAMESPACE, "labels": {}}
+        run.store.write({"apiVersion": "v1", "kind": "Service", "metadata": foreign, "spec": {"selector": {"a": "b"}}})
+        Wish("2.0.0", observed=True).apply(run)
+        end = await run.settle()
+        assert end.stable == V2
+        assert run.copied() == set()
+        found = run.store.get("Service", observer(NAME))
+        assert found is not None
+        assert found["spec"] == {"selector": {"a": "b"}}
 
     story(tell)
 
