@@ -6,7 +6,7 @@ from modelrollout.api.reasons import ConditionType
 from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used
-from modelrollout.rollout.gates import gate_conditions
+from modelrollout.rollout.gates import GATES, gate_conditions
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.judgement import current, of_attempt
 from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
@@ -15,7 +15,8 @@ Judged = tuple[ConditionType, bool | None, str, str]
 """(type, state, reason, message); None keeps what the status says."""
 
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
-"""Conditions whose messages have numbers: they tell those of the moment in which the condition turned."""
+"""Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
+were passed, and are passed again by a new operator."""
 
 
 def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) -> tuple[Condition, ...]:
@@ -32,7 +33,7 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
         value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
         moment = situation.now
         if previous is not None and previous.status is value:
-            message = previous.message if kind in STEADY else message
+            message = previous.message if kind in STEADY or (truth and kind in GATES) else message
             if (previous.reason, previous.message, previous.observed_generation) == (reason, message, generation):
                 result.append(previous)  # making and checking another one takes long
                 continue

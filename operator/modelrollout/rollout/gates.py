@@ -18,6 +18,8 @@ _CONDITIONS = {
     GateName.GOLDEN_SET: ConditionType.GOLDEN_SET_PASSED,
     GateName.LOAD: ConditionType.LOAD_TEST_PASSED,
 }
+GATES = frozenset(_CONDITIONS.values())
+"""The conditions of gates."""
 _REASONS = {
     GateName.CONTRACT: AttemptReason.CONTRACT_BROKEN,
     GateName.GOLDEN_SET: AttemptReason.GOLDEN_SET_FAILED,

@@ -1,0 +1,131 @@
+"""What the gates say, as decisions: final or not, told once, kept for the record, never a write of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from modelrollout.api.reasons import EventReason
+from modelrollout.api.status import GateStatus, Phase
+from modelrollout.rollout.observed import Check, Gate, GateName, GateState
+from modelrollout.rollout.plan import ARMED
+from tests.unit.rollout.given import FULL, NOW, V1, V2, Given
+
+WARM = Check(GateName.WARM, GateState.PASSED, "settled", NOW)
+CONTRACT = Check(GateName.CONTRACT, GateState.PASSED, "2 inputs fit", NOW)
+BROKEN = Check(GateName.CONTRACT, GateState.FAILED, "output y: gone", NOW, final=True)
+LATE = Check(GateName.GOLDEN_SET, GateState.FAILED, "ConfigMap x is not there", NOW)
+WARNED = replace(BROKEN, state=GateState.WARNED, final=False)
+
+
+def gates(*checks: Check, state: GateState = GateState.FAILED, message: str = "") -> dict[str, Gate]:
+    finished = NOW if state is GateState.PASSED else None
+    return {V2: Gate(V2, state, message or checks[-1].message, finished, checks)}
+
+
+def verifying(**changes: object) -> Given:
+    return Given().serving().trying(Phase.VERIFYING, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (GateName.CONTRACT, "ContractBroken"),
+        (GateName.GOLDEN_SET, "GoldenSetFailed"),
+        (GateName.LOAD, "LoadTestFailed"),
+        (GateName.WARM, "GatesFailed"),
+    ],
+)
+@pytest.mark.parametrize("ready", [2, 0])
+def test_a_failure_for_good_ends_the_attempt_at_once(name: GateName, reason: str, ready: int) -> None:
+    """Also when its pods are gone meanwhile: they may have died of it."""
+    before = () if name is GateName.WARM else (WARM,)
+    found = gates(*before, replace(BROKEN, name=name))
+    plan = verifying().pods(V2, ready).seeing(gates=found).decide()
+    status = plan.status
+    assert status.rollout is not None
+    assert (status.phase, status.rollout.reason, status.quarantined) == (Phase.ROLLED_BACK, reason, (V2,))
+    assert [each.reason for each in plan.events] == [EventReason.ROLLED_BACK]
+    assert plan.revision_status[V2].attempts[0].gates[-1].message == "output y: gone"
+    assert plan.route is None or plan.route.weight_of(V2) == 0
+
+
+def test_users_that_met_it_are_not_left_unguarded() -> None:
+    """Its first weight was written when all was well: the guards decide now."""
+    given = verifying().route({V1: FULL, V2: 100_000}).seeing(gates=gates(WARM, BROKEN))
+    assert given.decide().status.rollout.reason == ""  # type: ignore[union-attr]
+
+
+def test_an_armed_candidate_has_no_users() -> None:
+    given = verifying().route({V1: FULL, V2: ARMED}).seeing(gates=gates(WARM, BROKEN))
+    assert given.decide().status.rollout.reason == "ContractBroken"  # type: ignore[union-attr]
+
+
+def test_a_first_candidate_that_fails_for_good_serves_nobody() -> None:
+    plan = Given().trying(Phase.VERIFYING).seeing(gates=gates(WARM, BROKEN)).decide()
+    assert (plan.status.phase, plan.status.revisions.stable) == (Phase.ROLLED_BACK, None)
+    assert [each.reason for each in plan.events] == [EventReason.ROLLED_BACK]
+    assert "is refused: output y: gone" in plan.events[0].message
+
+
+def test_what_may_pass_yet_is_waited_for_since_the_last_gate_that_was_passed() -> None:
+    given = verifying(step_started_at=NOW - timedelta(minutes=6)).seeing(gates=gates(WARM, LATE))
+    plan = given.decide()
+    assert plan.status.phase is Phase.VERIFYING
+    assert plan.status.message.endswith("the golden set gate fails: ConfigMap x is not there")
+    late = replace(WARM, at=NOW - timedelta(minutes=6))
+    ended = given.seeing(gates=gates(late, LATE)).decide().status.rollout
+    assert ended is not None
+    assert ended.reason == "GatesFailed"
+
+
+def test_gates_that_pass_are_no_write_of_their_own() -> None:
+    given = verifying()
+    given.status = given.decide().status
+    for found in (
+        gates(WARM, replace(CONTRACT, state=GateState.RUNNING), state=GateState.RUNNING),
+        gates(WARM, CONTRACT, replace(LATE, state=GateState.RUNNING), state=GateState.RUNNING),
+    ):
+        assert given.seeing(gates=found).decide().status is given.status
+
+
+def test_a_burst_whose_pods_die_is_waited_for() -> None:
+    load = Check(GateName.LOAD, GateState.RUNNING)
+    running = verifying().pods(V2, 0).seeing(gates=gates(WARM, load, state=GateState.RUNNING)).decide()
+    assert (running.status.phase, running.gate) == (Phase.VERIFYING, V2)
+    other = replace(load, name=GateName.CONTRACT)
+    elsewhere = verifying().pods(V2, 0).seeing(gates=gates(WARM, other, state=GateState.RUNNING)).decide()
+    assert (elsewhere.status.phase, elsewhere.gate) == (Phase.PREPARING, None)
+
+
+def test_a_new_operator_keeps_what_was_told_until_it_knows_better() -> None:
+    contract = GateStatus(name="Contract", state="Warned", message="output y: gone")
+    given = verifying(gates=(GateStatus(name="Warm", state="Passed", message="settled at 3 ms"), contract))
+    given.status = given.decide().status
+    running = replace(CONTRACT, state=GateState.RUNNING)
+    again = given.seeing(gates=gates(WARM, running, state=GateState.RUNNING)).decide()
+    assert again.status is given.status
+    assert not again.events
+
+
+def test_a_warning_is_an_event_once() -> None:
+    given = verifying().seeing(gates=gates(WARM, WARNED, state=GateState.PASSED))
+    first = given.decide()
+    assert [each.reason for each in first.events] == [EventReason.GATE_WARNED]
+    given.status = first.status
+    assert not given.decide().events
+    condition = next(each for each in first.status.conditions if each.type == "ContractKept")
+    assert (condition.status, condition.reason) == ("False", "Warned")
+
+
+def test_conditions_of_gates_go_with_the_attempt_that_they_are_about() -> None:
+    given = verifying().seeing(gates=gates(WARM, BROKEN))
+    given.status = given.decide().status
+    assert any(each.type == "ContractKept" for each in given.status.conditions)
+    later = Given("3.0.0")
+    later.status, later.observed = given.status, given.observed
+    started = later.seeing(gates={}).decide().status
+    assert started.phase is Phase.PREPARING
+    assert not any(each.type in ("Warm", "ContractKept") for each in started.conditions)
