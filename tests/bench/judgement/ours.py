@@ -81,6 +81,7 @@ class Rollout:
         )
         self.spans: list[tuple[float, int]] = []
         self.promoted: int | None = None
+        self.asked = False
         self._request: EvaluationRequest | None = None
         self._due = 0.0
         self._write(((V1, WHOLE), (V1, 0)))
@@ -98,6 +99,7 @@ class Rollout:
             if self.status.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK):
                 return self._found(Ended.ROLLED_BACK)
             attempt = self.status.rollout
+            self.asked = self.asked or self.status.phase is Phase.AWAITING_APPROVAL
             if self.status.phase is Phase.BAKING and self.promoted is None:
                 self.promoted = self.fleet.answered
             if attempt is not None and attempt.outcome is Outcome.PROMOTED:
@@ -116,7 +118,7 @@ class Rollout:
         attempt = self.status.rollout
         why = "" if attempt is None else attempt.message
         seconds = self.clock.monotonic() - began
-        return Found(ended, self.fleet.answered, self.promoted, seconds, why, tuple(self.spans))
+        return Found(ended, self.fleet.answered, self.promoted, seconds, why, tuple(self.spans), self.asked)
 
     # -- what is seen -----------------------------------------------------------------------------------------
 

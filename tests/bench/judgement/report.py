@@ -29,8 +29,10 @@ def figures(result: Result, results: Mapping[Case, Found], which: str) -> None:
     outages = {case: found for case, found in good.items() if BY_NAME[case.scenario].outage}
     lost = sum(found.ended is Ended.ROLLED_BACK for found in outages.values())
     result.at_most(f"{which}: rolled back by an outage of metrics, of {len(outages)}", lost, "rollouts", 0)
-    waiting = sum(found.ended in (Ended.AWAITING, Ended.HELD) for found in good.values())
-    result.note(f"{which}: good ones that wait for a person", 1000 * waiting / len(good), "of 1,000")
+    asked = sum(found.asked for found in good.values())
+    result.note(f"{which}: good ones about which a person was asked", 1000 * asked / len(good), "of 1,000")
+    usual = [found.asked for case, found in good.items() if case.scenario != "low traffic"]
+    result.note(f"{which}: the same without low traffic", 1000 * sum(usual) / max(len(usual), 1), "of 1,000")
     for judge in RULES:
         theirs = [f for c, f in results.items() if c.judge == judge and BY_NAME[c.scenario].label is Label.GOOD]
         taken = sum(found.ended is Ended.ROLLED_BACK for found in theirs)
@@ -38,6 +40,8 @@ def figures(result: Result, results: Mapping[Case, Found], which: str) -> None:
             result.note(f"{which}: good ones rolled back by {judge}", 1000 * taken / len(theirs), "of 1,000")
     bad = {case: found for case, found in ours.items() if BY_NAME[case.scenario].label is Label.BAD}
     missed = sum(found.ended is not Ended.ROLLED_BACK for found in bad.values())
+    promoted = sum(found.ended is Ended.PROMOTED for found in bad.values())
+    result.at_most(f"{which}: bad ones promoted, of {len(bad)}", promoted, "rollouts", 0)
     result.at_most(f"{which}: bad ones not rolled back, of {len(bad)}", missed, "rollouts", 0)
     ratios = exposure_ratios(summarise(dict(results)))
     for name, (ratio, caught) in ratios.items():
@@ -82,7 +86,8 @@ def scenarios_table(rows: Sequence[Summary]) -> str:
 
 def _cell(row: Summary, label: Label) -> str:
     waiting = f", {row.waiting} wait" if row.waiting else ""
-    back = f"{row.rolled_back} of {row.rollouts} back{waiting}"
+    asked = f", {row.asked} asked" if row.asked else ""
+    back = f"{row.rolled_back} of {row.rollouts} back{waiting}{asked}"
     return back if label is Label.GOOD else f"{back}; {row.exposed:,.0f} ({row.exposed_p95:,.0f})"
 
 

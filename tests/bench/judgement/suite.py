@@ -79,6 +79,7 @@ class Summary:
     rolled_back: int
     promoted: int
     waiting: int
+    asked: int
     exposed: float
     exposed_p95: float
     seconds: float
@@ -117,6 +118,7 @@ def summarise(results: dict[Case, Found]) -> list[Summary]:
                 ends.count(Ended.ROLLED_BACK),
                 ends.count(Ended.PROMOTED),
                 ends.count(Ended.AWAITING) + ends.count(Ended.HELD),
+                sum(found.asked for _, found in members),
                 statistics.median(exposed),
                 exposed[min(int(0.95 * len(exposed)), len(exposed) - 1)],
                 statistics.median(found.seconds for _, found in members),
@@ -126,15 +128,15 @@ def summarise(results: dict[Case, Found]) -> list[Summary]:
     return rows
 
 
-HEADING = ("scenario", "judge", "n", "back", "promoted", "waiting", "exposed", "p95", "seconds")
-WIDTHS = (18, 25, 5, 5, 8, 7, 9, 9, 7)
+HEADING = ("scenario", "judge", "n", "back", "promoted", "waiting", "asked", "exposed", "p95", "seconds")
+WIDTHS = (18, 25, 5, 5, 8, 7, 5, 9, 9, 7)
 
 
 def table(rows: Iterable[Summary], *, heading: bool = True) -> str:
     """The rows as text, in columns of fixed width."""
     lines = [HEADING] if heading else []
     for row in rows:
-        numbers = (row.rollouts, row.rolled_back, row.promoted, row.waiting)
+        numbers = (row.rollouts, row.rolled_back, row.promoted, row.waiting, row.asked)
         sizes = (row.exposed, row.exposed_p95, row.seconds)
         texts = (*(str(number) for number in numbers), *(f"{size:.0f}" for size in sizes))
         lines.append((row.scenario, row.judge, *texts))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ BAKE = 600.0
 BEFORE = 360.0
 """Seconds that the stable revision serves alone first, so that its counters have a past."""
 
-LONGEST = 3600.0
+LONGEST = 7200.0
 """Seconds after which a rollout that still waits is said to be held."""
 
 
@@ -31,7 +31,8 @@ class Found:
 
     ``exposed`` are the requests that the candidate answered until the route was written that ends its traffic (until
     the end of the rollout where none was), ``promoted`` those until it got all traffic (None: it never did).
-    ``seconds`` count from its first traffic. ``weights`` are (second, parts per million).
+    ``seconds`` count from its first traffic. ``weights`` are (second, parts per million). ``asked``: a person was
+    asked meanwhile, whatever came of it.
     """
 
     ended: Ended
@@ -40,6 +41,7 @@ class Found:
     seconds: float
     why: str = ""
     weights: tuple[tuple[float, int], ...] = ()
+    asked: bool = False
 
     @property
     def passed(self) -> bool:
