@@ -7,14 +7,17 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from deploy.demo.kube import Kube, Object
 from deploy.demo.manifests import namespace
 from deploy.demo.place import Place
 
 from modelrollout.adapters.triton import TritonModelServer
+from modelrollout.cli import main
 from modelrollout.evidence.answers import compare
 from modelrollout.evidence.contract import difference
 from modelrollout.evidence.golden import misfit, read_golden
@@ -245,3 +248,21 @@ async def test_a_hopeless_burst_ends_early(server: PodTarget) -> None:
     assert loop.time() - began < 5
     assert report.failed == report.sent < 200
     assert report.p50 is None
+
+
+def test_a_set_recorded_by_command_is_met_by_both_protocols(server: PodTarget, tmp_path: Path) -> None:
+    def call(*words: object) -> Result:
+        return CliRunner().invoke(main, ["golden", *(str(word) for word in words), "--model", "gate"])
+
+    grpc, rest = f"{server.address}:8001", f"http://{server.address}:8000"
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    for url, file in ((grpc, first), (rest, second)):
+        found = call("record", "--made-up", 5, "--url", url, "-o", file)
+        assert found.exit_code == 0, found.output
+    assert first.read_text() == second.read_text()
+    for url in (grpc, rest):
+        assert call("check", first, "--url", url).exit_code == 0
+    first.write_text(first.read_text().replace('["low"]', '["high"]'))
+    wrong = call("check", first, "--url", grpc)
+    assert wrong.exit_code == 1
+    assert 'made up 0, output label: expected "high", got "low"' in wrong.output
