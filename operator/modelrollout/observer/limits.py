@@ -13,8 +13,9 @@ class Limits:
 
     ``body``: one REST body, ``json`` the part of it that is JSON, ``message`` one gRPC request. ``buffered``: all
     bodies in memory together, ``queued`` copies that wait. ``connections`` of each server, ``read`` for one body and
-    ``first`` for a connection's first request. ``calls`` gRPC calls at once. ``asking`` questions to arms under way
-    at once, each ``answer`` seconds at most. ``labels``: one body of labels.
+    ``first`` for a connection's first request. ``calls`` gRPC calls at once, ``streams`` of
+    them on one connection; what is more is refused by gRPC itself. ``asking`` questions to arms under way at once, each
+    ``answer`` seconds at most. ``labels``: one body of labels, ``label_posts`` of them at once.
     """
 
     body: int = 16 * MEBI
@@ -25,7 +26,8 @@ class Limits:
     connections: int = 512
     read: float = 10.0
     first: float = 30.0
-    calls: int = 64
+    calls: int = 256
+    streams: int = 128
     asking: int = 32
     answer: float = 5.0
     labels: int = 4 * MEBI

@@ -45,7 +45,7 @@ class RpcServer:
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limits.message),
-                ("grpc.max_concurrent_streams", limits.calls),
+                ("grpc.max_concurrent_streams", limits.streams),
                 ("grpc.max_connection_idle_ms", 600_000),
                 ("grpc.http2.max_ping_strikes", 10),
                 ("grpc.so_reuseport", 0),
