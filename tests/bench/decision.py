@@ -1,4 +1,8 @@
-"""How long one decision takes on the biggest status that the API allows: CPU time of this process, no cluster."""
+"""How long one decision takes on the biggest status that the API allows: CPU time of this process, no cluster.
+
+The course of the spec's strategy is compiled by what comes before a decision in its turn (checking the guards), so it
+is not in the figures.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from math import ceil
@@ -31,17 +31,13 @@ ACTIVE = (*BEFORE_TRAFFIC, *WITH_TRAFFIC)
 
 @dataclass(frozen=True)
 class Situation:
-    """The arguments of a decision. ``desired`` is the name of the revision that the spec asks for.
-
-    ``courses`` are those of the spec that were compiled already, by fast track: one decision makes several situations.
-    """
+    """The arguments of a decision. ``desired`` is the name of the revision that the spec asks for."""
 
     deployment: ModelDeployment
     desired: str
     status: ModelDeploymentStatus
     observed: Observed
     now: datetime
-    courses: dict[bool, Course] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def spec(self) -> Rollout:
@@ -51,10 +47,7 @@ class Situation:
     @cached_property
     def course(self) -> Course:
         """The way of the attempt under way."""
-        fast = self.attempt.fast_track
-        if fast not in self.courses:
-            self.courses[fast] = course_of(self.spec, fast_track=fast)
-        return self.courses[fast]
+        return course_of(self.spec, fast_track=self.attempt.fast_track)
 
     @cached_property
     def stage(self) -> Stage | None:

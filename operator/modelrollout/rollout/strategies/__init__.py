@@ -20,7 +20,15 @@ _COURSES: dict[Strategy, Callable[[Rollout], Course]] = {
 }
 
 
+_last: tuple[Rollout | None, Course] = (None, Course())
+
+
 def course_of(rollout: Rollout, *, fast_track: bool = False) -> Course:
     """The way of an attempt; on the fast track (a revision that is known good) it has no stages before all traffic."""
-    course = _COURSES[rollout.strategy](rollout)
+    # One turn asks several times for that of the same (frozen) spec, and making twenty stages takes a tenth of it.
+    global _last
+    known, course = _last
+    if known is not rollout:
+        course = _COURSES[rollout.strategy](rollout)
+        _last = (rollout, course)
     return Course(beside=course.beside, room=course.room) if fast_track else course
