@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,7 +31,7 @@ POINTS = 720
 
 AT_ONCE = 4
 LOOKS_OF_RECORDED = 60
-FINEST_LOOK = timedelta(seconds=10)
+FINEST_LOOK = timedelta(seconds=1)
 
 
 @dataclass
@@ -144,7 +145,7 @@ def batches(past: Past, guards: Sequence[Guard]) -> Iterator[_Batch]:
     for trial in past.recorded():
         # As often as a rollout is looked at, while that is not too often.
         seconds = max((trial.end - trial.begin).total_seconds() / LOOKS_OF_RECORDED, FINEST_LOOK.total_seconds())
-        step = timedelta(seconds=round(seconds))
+        step = timedelta(seconds=math.ceil(seconds))
         tried = replace(trial, context=replace(trial.context, interval=step))
         yield _Batch((tried,), step, resolution_of(guards, step))
 

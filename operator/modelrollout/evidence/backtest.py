@@ -142,8 +142,9 @@ def resolution_of(guards: Iterable[Guard], step: timedelta) -> timedelta:
 
 
 def looks(trial: Trial, guard: Guard, step: timedelta) -> tuple[datetime, ...]:
-    """When the guard is evaluated in the trial: every step, a test at most LOOKS times."""
-    steps = max((trial.end - trial.begin) // step, 1)
+    """When the guard is evaluated: every step, a test at most LOOKS times; a rollout on record to its very end."""
+    length = trial.end - trial.begin
+    steps = max(-(-length // step) if trial.title else length // step, 1)
     every = -(-steps // LOOKS) if is_sequential(guard) and not trial.title else 1
     return tuple(trial.begin + number * step for number in range(every, steps + 1, every))
 

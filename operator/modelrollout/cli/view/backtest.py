@@ -33,10 +33,10 @@ class Report:
 
     @property
     def fired(self) -> bool:
-        """Whether a guard would have taken back (or held) what served well: what served, or a promoted revision."""
+        """Whether a guard would have taken back what was good: what served, or a promoted revision."""
         return any(
             found.guard.on_breach is not OnBreach.WARN
-            and (found.served.fired or any(tally.fired and _was_good(trial) for trial, tally in found.recorded))
+            and (found.served.fired or any(_takes_back(tally) and _was_good(trial) for trial, tally in found.recorded))
             for found in self.guards
         )
 
@@ -110,9 +110,16 @@ def _told(trial: Trial, tally: Tally) -> str:
 def _mark(trial: Trial, tally: Tally) -> Span:
     if tally.silent + tally.unread == tally.looks:
         return Span("?", Tone.WARNING)
+    if tally.fired and not _takes_back(tally):
+        return Span("!", Tone.WARNING)
     if bool(tally.fired) is not _was_good(trial):
         return Span("✔", Tone.GOOD)
     return Span("✖", Tone.BAD) if tally.fired else Span("!", Tone.WARNING)
+
+
+def _takes_back(tally: Tally) -> bool:
+    """Whether it fires where stable is not as bad."""
+    return tally.fired > tally.held
 
 
 def _gaps(tally: Tally) -> str:

@@ -84,7 +84,7 @@ class Past:
         if slot is None or end is None or not given or attempt.reason == AttemptReason.FIRST_DEPLOYMENT:
             return None
         begin = min(given)
-        if begin < self.since or end > self.until or end - begin < self.step:
+        if begin < self.since or end > self.until or end <= begin:
             return None
         before = [
             reign.revision for reign in self._reigns(*_EVER) if reign.begin < begin and reign.revision != revision

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from modelrollout.cli.view.text import Line, Row, Span, Tone, line, paragraph, table
+from modelrollout.evidence.growth import MEANINGS
 from modelrollout.evidence.listing import Described
-from modelrollout.evidence.queried import GROWTH, shortened
 
 _HEADS = ("NAME", "UNIT", "WORSE", "ABOUT")
 
@@ -44,7 +44,7 @@ def detail(one: Described, width: int | None) -> list[Line]:
     lines += table([Row((Span(key, Tone.FAINT),), value) for key, value in facts.items() if value], width)
     lines += _list("Must exist before any request", one.needs, width)
     for name, query in one.queries.items():
-        lines += _list(f"Query: {name}", [shortened(query)], width)
+        lines += _list(f"Query: {name}", [query], width)
         for role, labels in one.series.get(name, {}).items():
             words = ", ".join(f'{label}=~"{pattern}"' for label, pattern in labels.items())
             lines += paragraph(f"{role}: {words}", width, "    ", Tone.FAINT)
@@ -52,8 +52,11 @@ def detail(one: Described, width: int | None) -> list[Line]:
             lines += paragraph(f"$cluster for {source}: {' or '.join(names)}", width, "    ", Tone.FAINT)
         for source, why in one.blind.get(name, {}).items():
             lines += paragraph(f"not for {source}: {why}", width, "    ", Tone.WARNING)
-    if any(shortened(query) != query for query in one.queries.values()):
-        lines += [line(""), *paragraph(f"growth(x) is {GROWTH.format('x')}", width, "  ", Tone.FAINT)]
+    used = [meaning for name, meaning in MEANINGS.items() if any(f"{name}(" in query for query in one.queries.values())]
+    if used:
+        if used[0].startswith("growth"):
+            used = list(MEANINGS.values())
+        lines += [line(""), *(found for meaning in used for found in paragraph(meaning, width, "  ", Tone.FAINT))]
     return lines
 
 
