@@ -29,7 +29,7 @@ class ConditionType(StrEnum):
         "SpecValid",
         "The spec can be carried out here.",
         (
-            "The spec passes the schema but cannot be carried out: an unknown pool or Prometheus, or a query "
+            "The spec passes the schema but cannot be carried out: an unknown pool, policy or Prometheus, or a query "
             "that can never work. What serves goes on serving; nothing new is created."
         ),
         (
