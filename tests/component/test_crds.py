@@ -304,6 +304,8 @@ class TestKubectl:
             properties = schemas[f"io.modelrollout.v1alpha1.{kind}"]["properties"]
             walk(f"{kind}.spec", properties["spec"])
             walk(f"{kind}.status", properties["status"])
+        for kind in POLICY_KINDS:
+            walk(f"{kind}.spec", schemas[f"io.modelrollout.v1alpha1.{kind}"]["properties"]["spec"])
         assert silent == []
 
     def test_get_shows_desired_against_serving(self, api: ApiServer, namespace: str) -> None:
