@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from tests.component.prometheus import STALE, Samples
 
+LONG = 6 * 3600.0
+"""Seconds; over a longer window a process that ended is known from one of 8 points."""
+
 Labels = dict[str, str]
 Numbers = npt.NDArray[np.float64]
 
@@ -55,8 +58,15 @@ class Life:
             if samples:
                 yield {**self.place, **dict(key)}, [*samples, (float(scrapes[-1] + self.every), STALE)]
 
+    def last_look(self, end: float, span: float) -> float:
+        """Until when its counters are known over a long window, for which they are looked at from 8 points only."""
+        gone = self.scrapes[-1] + self.every
+        return next((at for at in (end - place * span / 8 for place in range(8)) if self.start <= at < gone), 0.0)
+
     def seen(self, start: float, end: float) -> Iterator[tuple[Labels, float]]:
         """What was counted and seen by a scrape after ``start`` and until ``end``."""
+        if end - start > LONG:
+            end = self.last_look(end, end - start)
         scrapes = self.scrapes
         for at, labels, amount in self.counted:
             index = int(np.searchsorted(scrapes, at))

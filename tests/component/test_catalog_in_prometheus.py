@@ -14,7 +14,7 @@ from scipy import stats
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.measure import Reading
-from modelrollout.evidence.query_slis import questions, readings
+from modelrollout.evidence.query_slis import questions, readings, rounded
 from modelrollout.ports import Answer
 from modelrollout.rollout.plan import Source
 from tests.component.apiserver import programs
@@ -109,6 +109,7 @@ def features(found: list[Life], rows: int, shift: float, seed: int) -> None:
             *(counter("feature_total", feature=name, bin=bin_) for name in SHARES for bin_ in BINS),
             *(counter("feature_bucket", feature=name, le=le) for name in SHARES for le in BINS[:-1]),
             *(counter("feature_total", feature="region", bin=bin_) for bin_ in CATEGORIES),
+            counter("feature_rows_total"),
         ]
         for at in random.uniform(one.start, one.end, rows):
             for name in SHARES:
@@ -118,6 +119,7 @@ def features(found: list[Life], rows: int, shift: float, seed: int) -> None:
                 one.count(float(at), counter("feature_total", feature=name, bin=BINS[place]))
                 for le in BINS[place:-1]:
                     one.count(float(at), counter("feature_bucket", feature=name, le=le))
+            one.count(float(at), counter("feature_rows_total"))
             region = str(random.choice(CATEGORIES, p=[0.5, 0.45, 0.03, 0.02]))
             one.count(float(at), counter("feature_total", feature="region", bin=region))
 
@@ -223,6 +225,7 @@ def test_counts_of_an_older_profile_are_left_out(server: Prometheus, where: Cont
     features([newer], 800, shift=0.0, seed=2)
     for at in range(2000):
         older.count(older.start + at * 0.8, counter("feature_total", profile="p0", feature="age", bin="missing"))
+        older.count(older.start + at * 0.8, counter("feature_rows_total", profile="p0"))
     gauges = references(where, 15, 1190, profile="p1")
     for one in (older, newer, gauges, references(where, 15, 3000, profile="p0", until=1205)):
         server.write(one.series())
@@ -248,7 +251,7 @@ def test_each_of_the_last_evaluations_has_its_own_value(server: Prometheus, wher
     assert len({query.text for query in questions(asked, where, NOW)}) > 2
     for place, reading in enumerate(found):
         at = NOW.timestamp() - 10 * place
-        start = max(at - 100, at - int(at - where.since.timestamp()))
+        start = at - min(100, rounded(timedelta(seconds=at - where.since.timestamp())).total_seconds())
         seen = [labels["__name__"].rpartition("observer_")[2] for labels, _ in one.seen(start, at)]
         flips, both = seen.count("label_flips_total"), seen.count("compared_total")
         assert reading.value == pytest.approx(flips / both, abs=1e-12)

@@ -87,6 +87,7 @@ def compile_query(
     enforce_namespace: bool = True,
     where: Where | None = None,
     longest: timedelta = LONGEST_RANGE,
+    trusted: bool = False,
 ) -> str:
     """The query to send for a user's ``text``; raises QueryError.
 
@@ -94,9 +95,10 @@ def compile_query(
     as literal text), ``$pods`` into ``=~`` as the pattern of the names of the revision's pods, ``$window`` wherever a
     duration may be. Where ``where`` is given, ``$where`` in a list of matchers stands for it. With
     ``enforce_namespace`` every selector gets ``namespace="<namespace>"``. No range may be longer than ``longest``.
+    ``trusted``: the size of the text was checked (``check_size``) before more was put into it.
     """
-    if len(text) > LONGEST_QUERY:
-        raise QueryError(f"the query is longer than {LONGEST_QUERY} characters")
+    if not trusted:
+        check_size(text)
     values = {
         "namespace": namespace,
         "name": name,
@@ -116,6 +118,25 @@ def compile_query(
     return printed
 
 
+def check_size(text: str) -> None:
+    """Raise QueryError for a text that is too long, or would take the parser too long."""
+    if len(text) > LONGEST_QUERY:
+        raise QueryError(f"the query is longer than {LONGEST_QUERY} characters")
+    depth = deepest = operators = 0
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup == "open":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match.lastgroup == "close":
+            depth -= 1
+        elif match.lastgroup == "operator":
+            operators += 1
+    if deepest > DEEPEST_NESTING or operators > MOST_OPERATORS:
+        raise QueryError(
+            f"the query is too complex: at most {DEEPEST_NESTING} nested brackets and {MOST_OPERATORS} operators"
+        )
+
+
 @lru_cache(maxsize=1024)
 def pods_pattern(revision: str) -> str:
     """The regular expression that takes the names of the pods of ``revision``'s Deployment, and of no other.
@@ -133,41 +154,24 @@ def _literally(value: str) -> str:
 
 
 def _scan(text: str, window: str, where: Where | None) -> str:
-    """Fill in ``$window`` and ``$where`` outside of strings, and refuse what would take the parser too long."""
+    """Fill in ``$window`` and ``$where`` outside of strings."""
     if any((ord(char) < 32 and char not in "\n\r\t") or 0xD800 <= ord(char) < 0xE000 for char in text):
         raise QueryError("the query has control characters in it")
-    depth = deepest = operators = 0
     matchers = ",".join(f'{name}="$where{place}"' for place, (name, _) in enumerate(where or ()))
 
     def replace(match: re.Match[str]) -> str:
-        nonlocal depth, deepest, operators
         found = match[0]
-        match match.lastgroup:
-            case "where":
-                if where is None:
-                    raise QueryError("$where is known in the SLIs of a policy only; write the matcher of the label")
-                return found.replace("$where", matchers) if matchers else ""
-            case "placeholder":
-                if found != "$window":
-                    raise QueryError(_misplaced(found))
-                return window
-            case "open":
-                depth += 1
-                deepest = max(deepest, depth)
-            case "close":
-                depth -= 1
-            case "operator":
-                operators += 1
-            case _:
-                pass
+        if match.lastgroup == "where":
+            if where is None:
+                raise QueryError("$where is known in the SLIs of a policy only; write the matcher of the label")
+            return found.replace("$where", matchers) if matchers else ""
+        if match.lastgroup == "placeholder":
+            if found != "$window":
+                raise QueryError(_misplaced(found))
+            return window
         return found
 
-    filled = _TOKEN.sub(replace, text)
-    if deepest > DEEPEST_NESTING or operators > MOST_OPERATORS:
-        raise QueryError(
-            f"the query is too complex: at most {DEEPEST_NESTING} nested brackets and {MOST_OPERATORS} operators"
-        )
-    return filled
+    return _TOKEN.sub(replace, text)
 
 
 def _misplaced(found: str) -> str:

@@ -15,17 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from modelrollout.api.rolloutpolicy import Direction, SliDefinition
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.promql import QueryError, compile_query
+from modelrollout.evidence.growth import expanded
+from modelrollout.evidence.promql import QueryError, check_size, compile_query
 
 LONGEST_WINDOW = timedelta(hours=720)
 
-GROWTH = "(last_over_time({0}[$window]) - last_over_time({0}[15m] offset $window) >= 0 or last_over_time({0}[$window]))"
-"""How much a counter grew, to the unit: its last sample in the window less the last one before it, and all of it for a
-series that was born in the window (or restarted from 0 in it). ``increase()`` extrapolates to the edges of the window,
-less where a counter was near zero, so that it changes the shares of bins."""
-
-_GROWN = re.compile(re.escape(GROWTH).replace(r"\{0\}", r"(?P<x>[^\[\]]+)", 1).replace(r"\{0\}", r"(?P=x)"))
-_MACRO = re.compile(r"\bgrowth\(([a-z_]+(?:\{[^{}]*\})?)\)")
 _PART = re.compile(r"<([a-z-]+)>")
 _PARTS_DEEP = 5
 
@@ -81,14 +75,14 @@ class QueryIndicator(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, raw: Any) -> Any:
-        """Put ``parts`` and growth() of a catalog's texts in."""
+        """Put the ``parts`` of a catalog's texts in."""
         if not isinstance(raw, dict) or "parts" not in raw:
             return raw
         parts = raw["parts"]
         rest = {key: value for key, value in raw.items() if key != "parts"}
         for key in ("query", "samples"):
             if key in rest:
-                rest[key] = _expanded(rest[key], parts)
+                rest[key] = _put_in(rest[key], parts)
         return rest
 
     @model_validator(mode="after")
@@ -96,7 +90,7 @@ class QueryIndicator(BaseModel):
         for text in self.texts():
             try:
                 # Whether it stays in a namespace is known where it is asked.
-                compile_query(text, "n", "d", "d-0", "d-1", timedelta(hours=1), False, (("a", "b"),), LONGEST_WINDOW)
+                _compiled(text, "n", "d", "d-0", "d-1", timedelta(hours=1), False, (("a", "b"),))
             except QueryError as error:
                 raise ValueError(str(error)) from error
         return self
@@ -117,7 +111,7 @@ class QueryIndicator(BaseModel):
 
         ``where`` are the labels that the guard chose.
         """
-        return compile_query(
+        return _compiled(
             text,
             context.namespace,
             context.name,
@@ -126,7 +120,6 @@ class QueryIndicator(BaseModel):
             window,
             context.enforce_namespace,
             tuple(sorted((self.label_of(name), value) for name, value in where.items())),
-            LONGEST_WINDOW,
         )
 
     def label_of(self, name: str) -> str:
@@ -139,15 +132,35 @@ class QueryIndicator(BaseModel):
         return self.where[name]
 
 
-def _expanded(text: str, parts: dict[str, str]) -> str:
+def _compiled(
+    text: str,
+    namespace: str,
+    name: str,
+    revision: str,
+    stable: str,
+    window: timedelta,
+    enforce_namespace: bool,
+    where: tuple[tuple[str, str], ...],
+) -> str:
+    check_size(text)
+    return compile_query(
+        expanded(text, window),
+        namespace,
+        name,
+        revision,
+        stable,
+        window,
+        enforce_namespace,
+        where,
+        LONGEST_WINDOW,
+        trusted=True,
+    )
+
+
+def _put_in(text: str, parts: dict[str, str]) -> str:
     for _ in range(_PARTS_DEEP):
         text = _PART.sub(lambda match: parts.get(match[1], match[0]).strip(), text)
-    return " ".join(_MACRO.sub(lambda match: GROWTH.format(match[1]), text).split())
-
-
-def shortened(text: str) -> str:
-    """``text`` for people: growth(x) in place of what it stands for."""
-    return _GROWN.sub(r"growth(\g<x>)", text)
+    return " ".join(text.split())
 
 
 @lru_cache(maxsize=512)

@@ -17,7 +17,6 @@ from modelrollout.evidence.question import Query, evaluation_times
 from modelrollout.evidence.slis import find
 from modelrollout.ports import Answer
 
-SHORTEST_WINDOW = timedelta(seconds=1)
 LONGEST_SUBJECT = 64
 
 
@@ -87,15 +86,24 @@ def worst(guard: Guard, direction: Direction, values: Mapping[str, float]) -> st
 
 
 def window_at(guard: Guard, entry: QueryIndicator, context: Context, at: datetime) -> timedelta:
-    """How far back the evaluation at ``at`` looks, in whole seconds.
+    """How far back the evaluation at ``at`` looks.
 
     An arm is not judged by what it did before its traffic began (in an earlier attempt, say), inputs are.
     """
     if entry.scope is Scope.INPUTS or context.watch:
         return guard.window
     began = context.spans[0].since if context.spans else context.since
-    second = timedelta(seconds=1)
-    return max(SHORTEST_WINDOW, min(guard.window, (at - began) // second * second))
+    return guard.window if at - began >= guard.window else min(guard.window, rounded(at - began))
+
+
+def rounded(span: timedelta) -> timedelta:
+    """A little less than ``span`` (an eighth at most), so that a window that grows is rarely another query.
+
+    A query of a new window is parsed, checked and printed anew, which takes some milliseconds.
+    """
+    seconds = max(int(span.total_seconds()), 1)
+    step = max((1 << (seconds.bit_length() - 1)) // 8, 1)
+    return timedelta(seconds=seconds // step * step)
 
 
 _Times = tuple[tuple[int, datetime], ...]

@@ -24,6 +24,7 @@ OUTCOMES = ("counted", "dropped", "malformed", "too_large", "unknown_model", "wr
 
 _HELP = {
     "requests_total": "Mirrored requests, by what became of them.",
+    "feature_rows_total": "Rows whose features were counted; each is in one bin of every feature.",
     "feature_total": "Values of a feature in a bin of the profile.",
     "feature_bucket": "Values of a numeric feature at or below an edge of the profile.",
     "feature_reference": "Share of the profile's values in a bin.",
@@ -70,6 +71,7 @@ class Exposition:
         self._process = process
         self._load = load
         self._plans: dict[str, _Static] = {}
+        self._loads = 0
 
     def text(self) -> str:
         """Everything, in Prometheus' text format 0.0.4; families together."""
@@ -113,7 +115,9 @@ class Exposition:
             return
         known = self._plans.get(name)
         if known is None or known.plan is not plan:
-            known = self._plans[name] = _Static(plan, name, self._process)
+            # A profile that comes back counts from 0 again: series of their own, as after a restart.
+            self._loads += 1
+            known = self._plans[name] = _Static(plan, name, f"{self._process}-{self._loads}")
         yield from known.lines(target)
 
     def _requests(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
@@ -152,7 +156,10 @@ class _Static:
 
     def lines(self, target: Target) -> Iterator[Line]:
         yield from self._references
-        yield from self._features.lines(target.features.copy())
+        features = target.features.copy()
+        if self._features.rows is not None:
+            yield _line("feature_rows_total", self._base, int(features[self._features.rows].sum()))
+        yield from self._features.lines(features)
         outputs = dict(target.outputs)
         self._outputs = {name: known for name, known in self._outputs.items() if name in outputs}
         for revision, counted in outputs.items():
@@ -171,6 +178,9 @@ class _Binned:
     def __init__(self, what: str, binning: Binning, labels: Mapping[str, str]) -> None:
         self._total, self._bucket = f"{what}_total", f"{what}_bucket"
         self._parts: list[tuple[Part, list[str], list[str]]] = []
+        # Every part counts every row once, in one bin or another.
+        first = next(iter(binning.parts), None)
+        self.rows = None if first is None else slice(first.start, first.start + first.size)
         for part in binning.parts:
             own = {**labels, what: part.name}
             totals = [_head(self._total, {**own, "bin": name}) for name in part.binned.bins]

@@ -13,7 +13,7 @@ from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.measure import Reading
 from modelrollout.evidence.promql import QueryError
-from modelrollout.evidence.query_slis import questions, readings
+from modelrollout.evidence.query_slis import questions, readings, rounded
 from modelrollout.evidence.slis import CatalogError
 from modelrollout.ports import Answer, Series
 from modelrollout.rollout.plan import Span
@@ -76,13 +76,18 @@ def test_inputs_are_looked_at_from_before_the_attempt_and_an_arm_is_not() -> Non
     (value, _) = questions(guard(), where, NOW)
     assert "[10m]" in value.text
     (value, _) = questions(guard("output-psi"), where, NOW)
-    assert "[2m5s]" in value.text
+    assert "[2m]" in value.text
     assert 'revision="digits-new"' in value.text
     (value, _) = questions(guard("output-psi"), replace(where, watch=True), NOW)
     assert "[10m]" in value.text
     spans = (Span(at(3600 - 300), 50_000), Span(at(3600 - 125), 250_000))
     (value, _) = questions(guard("output-psi"), replace(where, spans=spans), NOW)
-    assert "[5m]" in value.text
+    assert "[4m48s]" in value.text
+
+
+@pytest.mark.parametrize(("span", "window"), [(0.2, 1), (1, 1), (7.9, 7), (15, 15), (16, 16), (125, 120), (599, 576)])
+def test_a_window_that_grows_is_rarely_another_one(span: float, window: float) -> None:
+    assert rounded(timedelta(seconds=span)) == timedelta(seconds=window)
 
 
 def test_the_last_evaluations_are_one_question_as_far_as_their_windows_are_alike() -> None:
@@ -91,10 +96,11 @@ def test_the_last_evaluations_are_one_question_as_far_as_their_windows_are_alike
     assert [query.name for query in whole] == ["value", "samples"]
     assert {(query.end, query.start, query.step) for query in whole} == {(NOW, at(3570), timedelta(seconds=10))}
     cut = questions(wished, context(since=3600 - 615), NOW)
-    # Windows of 10m (newest two), 9m55s and 9m45s.
-    assert [query.name for query in cut] == ["value", "samples", "value 2", "samples 2", "value 3", "samples 3"]
-    assert [query.start for query in cut[2:]] == [None] * 4
-    assert cut[2].end == at(3580)
+    # Windows of 10m (newest two); of 9m55s and 9m45s 9m36s is looked at.
+    assert [query.name for query in cut] == ["value", "samples", "value 2", "samples 2"]
+    assert [(query.start, query.end) for query in cut[1:3]] == [(at(3590), NOW), (at(3570), at(3580))]
+    (newest, *_, oldest) = questions(wished, context(since=3600 - 35), NOW)
+    assert (newest.start, oldest.start, oldest.end) == (None, None, at(3570))
 
 
 def test_each_evaluation_finds_its_own_values() -> None:
