@@ -20,14 +20,14 @@ class Limits:
 
     body: int = 16 * MEBI
     json: int = 4 * MEBI
-    message: int = 4 * MEBI
+    message: int = 2 * MEBI
     buffered: int = 64 * MEBI
     queued: int = 8192
     connections: int = 512
     read: float = 10.0
     first: float = 30.0
     calls: int = 256
-    streams: int = 128
+    streams: int = 256
     asking: int = 32
     answer: float = 5.0
     labels: int = 4 * MEBI
