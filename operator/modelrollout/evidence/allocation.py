@@ -38,9 +38,9 @@ def read_allocation(
     """
     entry, known = _entry(guards, context), catalog(context.profile)
     counted = read_counted(entry, answers, context, known, now, context.since, either=True)
-    if isinstance(counted, str):
+    if isinstance(counted, str) or not counted.shares:
         return None
-    shares = [span.share / WHOLE for span in context.spans]
+    shares = [share / WHOLE for share in counted.shares]
     rows = [
         (span, mine, theirs, start)
         for span, mine, theirs, start in zip(
@@ -50,7 +50,7 @@ def read_allocation(
             counted.cuts.starts,
             strict=True,
         )
-        if SMALLEST_SHARE <= context.spans[span].share <= WHOLE - SMALLEST_SHARE
+        if SMALLEST_SHARE <= counted.shares[span] <= WHOLE - SMALLEST_SHARE
     ]
     samples = math.fsum(mine + theirs for _, mine, theirs, _ in rows)
     if samples <= 0:

@@ -46,13 +46,15 @@ class Counted:
     """What both arms counted in each piece of the evidence, protocols and processes added up.
 
     ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``buckets <bound>``), one number a piece.
-    ``compared`` says of each piece whether both arms had a share of the traffic there.
+    ``compared`` says of each piece whether both arms had a share of the traffic there; ``shares`` are the candidate's by
+    span, in parts per million (empty: not known).
     """
 
     cuts: Cuts
     candidate: Mapping[str, Sequence[float]]
     stable: Mapping[str, Sequence[float]]
     compared: tuple[bool, ...]
+    shares: tuple[int, ...] = ()
 
     def of(self, arm: int, role: str) -> Sequence[float]:
         """The counts of one role by piece; zeros where there are none."""
@@ -156,7 +158,7 @@ def _read(asked: _Asked) -> Counted | str:
         found = reader.read(answer.series, arms, asked.either)
         if found:
             return f"{found} for {protocol} at the gateway"
-    return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart))
+    return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart), tuple(share for _, share in spans))
 
 
 @dataclass(frozen=True)
