@@ -46,8 +46,8 @@ class Counted:
     """What both arms counted in each piece of the evidence, protocols and processes added up.
 
     ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``buckets <bound>``), one number a piece.
-    ``compared`` says of each piece whether both arms had a share of the traffic there; ``shares`` are the candidate's by
-    span, in parts per million (empty: not known).
+    ``compared`` says of each piece whether both arms had a share of the traffic there; ``shares`` are the candidate's
+    by span, in parts per million (empty: not known).
     """
 
     cuts: Cuts
