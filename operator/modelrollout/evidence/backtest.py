@@ -175,7 +175,8 @@ def needed(guard: Guard, trials: Sequence[Trial], step: timedelta, resolution: t
     for trial in trials:
         times, context = looks(trial, guard, step), as_on_trial(guard, trial)
         counted = _is_counted(guard, context)
-        for at in (times[0], times[-1]):
+        # In a rollout on record the window of a query grows from its first traffic on, and its text with it.
+        for at in times if trial.title and not counted else (times[0], times[-1]):
             for query in guard_queries(guard, context, at):
                 text = _source(query, resolution) if counted else query.text
                 width = resolution if counted else step

@@ -24,6 +24,7 @@ from modelrollout.evidence.backtest import (
     resolution_of,
 )
 from modelrollout.evidence.context import Context
+from modelrollout.evidence.queries import guard_queries
 from modelrollout.ports import Series
 from modelrollout.rollout.observed import GuardResult
 from modelrollout.rollout.plan import Span
@@ -139,6 +140,20 @@ def test_a_query_is_fetched_as_it_is() -> None:
     series = [Series({"a": str(number)}, points) for number in range(2)]
     (first, *_) = replay(judged, tried, History({wish.text: series}), STEP, SCRAPE)
     assert "answers 2 series at once" in (first.invalid or "")
+
+
+def test_a_window_that_grows_in_a_rollout_on_record_is_fetched_as_it_grows() -> None:
+    judged = Guard.model_validate({"name": "outputs", "sli": "output-psi", "max": 0.2, "window": "10m"})
+    tried = trial(600, 1500, RECORDED, "v2")
+    wishes = needed(judged, [tried], STEP, SCRAPE)
+    known = {wish.text for wish in wishes}
+    for when in looks(tried, judged, STEP):
+        for query in guard_queries(judged, as_on_trial(judged, tried), when):
+            assert query.text in known
+            (wish,) = (wish for wish in wishes if wish.text == query.text)
+            assert wish.start <= query.end <= wish.end
+    (constant,) = {len(needed(judged, [trial(begin, begin + 900)], STEP, SCRAPE)) for begin in (600, 1500)}
+    assert constant < len(wishes), "what served had its traffic long before: its window is whole"
 
 
 def test_a_guard_that_can_never_be_judged_is_told() -> None:
