@@ -216,7 +216,8 @@ def _work(
     live = snapshot(item, children, times[1])
     known = surroundings.operator_settings(client, namespace, settings)
     profile = surroundings.profile_of(wish, known.settings)
-    past = Past(live, resolution.wish, times[0], times[1], step, profile, resolution.definitions)
+    enforce = surroundings.enforces(known.settings)
+    past = Past(live, resolution.wish, times[0], times[1], step, profile, resolution.definitions, enforce)
     prometheus, _ = surroundings.prometheus_of(wish.spec.rollout.prometheus, known.settings, None)
     origins = {origin.guard: origin_words(origin) for origin in resolution.origins}
     return _Work(past, resolution.wish.spec.rollout.guards, origins, prometheus, (*notes, *children.unreadable))

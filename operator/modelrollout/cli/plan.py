@@ -117,7 +117,6 @@ def _outlook(
     from modelrollout.cli.view.cautions import cautions
     from modelrollout.cli.view.plan import Outlook
     from modelrollout.cli.view.proposal import TRIED, propose
-    from modelrollout.evidence.check import guards_problem
     from modelrollout.render.revision import settings_problem
 
     metadata = dict(document.get("metadata") or {})
@@ -127,13 +126,11 @@ def _outlook(
     except InvalidSpec as error:
         return str(error)
     resolution, told = applied(wish, _policies(client, str(namespace), beside))
-    problem = resolution.problem or resolution.explained(
-        guards_problem(resolution.wish, definitions=resolution.definitions)
-    )
+    known = surroundings.operator_settings(client, str(namespace), settings_path)
+    problem = resolution.problem or surroundings.guards_problem_of(resolution, known.settings)
     if problem:
         return problem
     live, notes = _live(client, str(namespace), wish.metadata.name) if client else (None, [note])
-    known = surroundings.operator_settings(client, str(namespace), settings_path)
     notes += [*told, known.note]
     unusable = settings_problem(resolution.wish, known.settings) if known.settings else None
     proposal = propose(wish, live)

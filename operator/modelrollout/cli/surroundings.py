@@ -14,6 +14,7 @@ from modelrollout.api.status import GuardStatus
 from modelrollout.cli.failing import Complaint
 from modelrollout.cli.view.capacity import Room, room
 from modelrollout.cli.view.plan import Checked
+from modelrollout.evidence.check import DEFAULT_PROFILE, guards_problem
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.policies import Resolution
 from modelrollout.evidence.resolve import resolve_guards
@@ -70,6 +71,18 @@ def operator_settings(client: UserClient | None, namespace: str, path: Path | No
     return Known(None, "no ConfigMap of an operator that looks after this namespace was found: give --settings")
 
 
+def guards_problem_of(resolution: Resolution, settings: Settings | None) -> str | None:
+    """Why a guard can never be judged by an operator with these settings (None: the defaults); None where all can."""
+    profile = profile_of(resolution.wish, settings) or DEFAULT_PROFILE
+    problem = guards_problem(resolution.wish, enforces(settings), profile, resolution.definitions)
+    return resolution.explained(problem)
+
+
+def enforces(settings: Settings | None) -> bool:
+    """Whether queries are kept inside their namespace."""
+    return settings is None or settings.enforce_namespace
+
+
 def free_room(
     client: UserClient | None, wish: ModelDeployment, settings: Settings | None, extra: int
 ) -> tuple[Room | None, str]:
@@ -114,8 +127,7 @@ def checked_guards(
     origins = {origin.guard: origin for origin in resolution.origins}
     request = _request(wish, live, now)
     profile = profile_of(wish, settings)
-    enforce = settings is None or settings.enforce_namespace
-    trial = Context.of(wish, request, profile, resolution.definitions, enforce)
+    trial = Context.of(wish, request, profile, resolution.definitions, enforces(settings))
     resolved = resolve_guards(rollout.guards, trial, now)
     stable = live.status.revisions.stable if live is not None else None
     prometheus, note = prometheus_of(rollout.prometheus, settings, url)

@@ -45,6 +45,7 @@ class Past:
     step: timedelta
     profile: str | None
     definitions: tuple[SliDefinition, ...] = ()
+    enforce_namespace: bool = True
 
     @property
     def length(self) -> timedelta:
@@ -127,7 +128,7 @@ class Past:
         return found.slot if found.slot is not None else found.status.slot
 
     def _context(self, request: EvaluationRequest) -> Context:
-        return Context.of(self.wish, request, self.profile, self.definitions)
+        return Context.of(self.wish, request, self.profile, self.definitions, self.enforce_namespace)
 
 
 def _promoted_at(attempt: RevisionAttempt) -> datetime | None:
