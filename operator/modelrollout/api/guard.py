@@ -86,7 +86,7 @@ class Guard(SpecModel):
     feature, one a class) is judged by its worst. Only with sli. At most 4."""
     query: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     """PromQL that answers one number. Placeholders: ``$revision``, ``$stable``, ``$namespace``, ``$name``,
-    ``$window``. Exactly one of sli and query."""
+    ``$window``, and ``$pods`` in ``pod=~"$pods"``. Exactly one of sli and query."""
     max: StrictFloat | None = None
     """Greatest good value, in the unit of the SLI or query. At least one of max, min and relativeTo."""
     min: StrictFloat | None = None

@@ -36,7 +36,8 @@ class SliDefinition(SpecModel):
     """Which way is worse."""
     query: Query
     """PromQL that answers one number for one arm. Placeholders: ``$revision`` (the arm), ``$stable``, ``$namespace``,
-    ``$name``, ``$window``, and in a label matcher list ``$where`` (the guard's where)."""
+    ``$name``, ``$window``, in ``pod=~"$pods"`` the pods of the arm, and in a label matcher list ``$where`` (the guard's
+    where). ``growth(x)`` is how much counter x grew in the window, to the unit."""
     samples: Query | None = None
     """PromQL that answers how many requests the value is made of; needed for minSamples. The same placeholders."""
 

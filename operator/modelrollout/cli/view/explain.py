@@ -24,7 +24,14 @@ from modelrollout.cli.view.progress import course, hold_words, stops
 from modelrollout.cli.view.snapshot import Revision, Snapshot
 from modelrollout.cli.view.text import Line, Span, Tone, amount, clock, line, paragraph, percent, spoken
 
-UNITS = {"latency-p50": " s", "latency-p95": " s", "latency-p99": " s", "request-rate": " requests/s"}
+UNITS = {
+    "latency-p50": " s",
+    "latency-p95": " s",
+    "latency-p99": " s",
+    "request-rate": " requests/s",
+    "triton-queue-time": " s",
+    "triton-compute-time": " s",
+}
 TELLING = (Verdict.BREACH, Verdict.NO_DATA, Verdict.PROVIDER_DOWN, Verdict.PASS)
 
 Section = tuple[str, list[str]]

@@ -27,7 +27,14 @@ Node = tuple[list[Line], list["Node"]]
 """Lines and what hangs below them."""
 
 ROLE_TONES = {STABLE: Tone.GOOD, CANDIDATE: Tone.BUSY, QUARANTINED: Tone.BAD}
-UNITS = {"latency-p50": " s", "latency-p95": " s", "latency-p99": " s", "request-rate": "/s"}
+UNITS = {
+    "latency-p50": " s",
+    "latency-p95": " s",
+    "latency-p99": " s",
+    "request-rate": "/s",
+    "triton-queue-time": " s",
+    "triton-compute-time": " s",
+}
 
 
 def tree(snapshot: Snapshot, width: int | None = None) -> list[Line]:
