@@ -31,6 +31,7 @@ CONNECTIONS = 128
 CPU_LIMIT = 80.0
 LAG_LIMIT = 0.25
 MEMORY_LIMIT = 256.0
+BOMBS, BOMB_LIMIT = 40, 512.0
 METRICS = "modelrollout_observer_"
 
 Send = Callable[[int], Awaitable[None]]
@@ -51,7 +52,43 @@ def run(result: Result, quick: bool) -> None:
     seconds = QUICK_SECONDS if quick else SECONDS
     for name, sender in (("REST JSON", _json_sender), ("REST binary", _binary_sender), ("gRPC", _grpc_sender)):
         asyncio.run(_measure(result, name, sender, seconds))
+    asyncio.run(_bombs(result))
     result.note("cores of the observer", 1, "cores")
+
+
+async def _bombs(result: Result) -> None:
+    """The costliest bodies there are, many at once: resident memory meanwhile, and whether it counts afterwards."""
+    unit = 4 * 1024 * 1024
+    rows = 15 * unit // 4 // (4 * FEATURES)
+    entry = {"name": "X", "shape": [rows, FEATURES], "datatype": "FP32"}
+    data = bytes(rows * FEATURES * 4)
+    head = json.dumps({"inputs": [{**entry, "parameters": {"binary_data_size": len(data)}}]}).encode()
+    bodies = [(head + data, {"Inference-Header-Content-Length": str(len(head))})]
+    words = (b"{},", b"[],", b"1.5,", b'"a",')
+    bodies += [(b'{"inputs":[' + word * (unit // len(word) - 20) + b"1]}", {}) for word in words]
+    bodies += [(b"[" * (unit - 1), {})]
+    async with _observer() as place:
+        seen = [_resident(place.pid)]
+
+        async def watch() -> None:
+            while True:
+                seen.append(_resident(place.pid))
+                await asyncio.sleep(0.05)
+
+        watching = asyncio.create_task(watch())
+        for body, headers in bodies:
+            async with _posting(place, body, headers) as send:
+                await asyncio.gather(*(send(number) for number in range(BOMBS)), return_exceptions=True)
+            await _settled(place)
+        watching.cancel()
+        before = (await _counted(place)).get("counted", 0)
+        async with _json_sender(place) as send:
+            await asyncio.gather(*(send(number) for number in range(10)))
+        await _settled(place)
+        after = (await _counted(place)).get("counted", 0)
+    result.note("bombs: resident before them", seen[0], "MiB")
+    result.at_most(f"bombs: resident, {BOMBS} of each kind at once", max(seen), "MiB", BOMB_LIMIT)
+    result.at_most("bombs: requests after them that are not counted", abs(10 - (after - before)), "requests", 0)
 
 
 async def _measure(result: Result, name: str, sender: Any, seconds: int) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
+from modelrollout.api.errors import InvalidSpec
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.rpc import Askers
 from modelrollout.observer.target import Target
-from modelrollout.observer.wishes import Wish, wishes_of
+from modelrollout.observer.wishes import Wish, wish_of
 from modelrollout.ports import Manifest, PortError
 from modelrollout.profile.contract import misfits
 from modelrollout.profile.model import Profile, ProfileError, parse
@@ -22,6 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 PROFILE_SECONDS = 60.0
+AT_ONCE = 8
 LONGEST_PROBLEM = 300
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -45,7 +47,6 @@ class Follower:
 
     def __init__(self, source: Source, registry: Registry, sleep: Sleep) -> None:
         self._source, self._registry, self._sleep = source, registry, sleep
-        self._manifests: dict[str, Manifest] = {}
         self._wishes: dict[str, Wish] = {}
         self._problems: dict[str, str] = {}
         self.changed = asyncio.Event()
@@ -57,14 +58,15 @@ class Follower:
         while True:
             try:
                 items, version = await self._source.list_deployments()
-                self._manifests = {_name(item): item for item in items}
-                self._take()
+                self._take({_name(item): self._wish(item) for item in items})
                 self.listed.set()
                 if trouble:
                     _LOGGER.info("the API server answers again")
                 pause, trouble = FIRST_PAUSE, ""
                 async for kind, item in self._source.watch_deployments(version):
                     self._change(kind, item)
+                # A server that ends every watch at once must not be asked without a pause.
+                await self._sleep(FIRST_PAUSE)
             except PortError as error:
                 if str(error) != trouble:
                     trouble = str(error)
@@ -73,18 +75,25 @@ class Follower:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _change(self, kind: str, item: Manifest) -> None:
-        if kind == "DELETED":
-            self._manifests.pop(_name(item), None)
-        elif kind in ("ADDED", "MODIFIED"):
-            self._manifests[_name(item)] = item
-        self._take()
+        if kind in ("ADDED", "MODIFIED", "DELETED"):
+            self._take({**self._wishes, _name(item): self._wish(item) if kind != "DELETED" else None})
 
-    def _take(self) -> None:
-        wishes, problems = wishes_of(self._manifests.values(), self._wishes)
-        for name, problem in problems.items():
-            if self._problems.get(name) != problem:
-                _LOGGER.warning("ModelDeployment %s cannot be read: %s", name, _one_line(problem))
-        self._problems = problems
+    def _wish(self, item: Manifest) -> Wish | None:
+        """What the object asks for; as it was before, where it cannot be read."""
+        name = _name(item)
+        try:
+            wish = wish_of(item)
+        except InvalidSpec as error:
+            if self._problems.get(name) != str(error):
+                self._problems[name] = str(error)
+                _LOGGER.warning("ModelDeployment %s cannot be read: %s", name, _one_line(str(error)))
+            return self._wishes.get(name)
+        self._problems.pop(name, None)
+        return wish
+
+    def _take(self, found: Mapping[str, Wish | None]) -> None:
+        wishes = {name: wish for name, wish in found.items() if wish is not None}
+        self._problems = {name: problem for name, problem in self._problems.items() if name in found}
         if wishes != self._wishes:
             self._wishes = wishes
             self._registry.follow(wishes)
@@ -97,6 +106,7 @@ class Profiles:
     def __init__(self, source: Source, registry: Registry, askers: Askers) -> None:
         self._source, self._registry, self._askers = source, registry, askers
         self._said: dict[str, str] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, changed: asyncio.Event) -> None:
         """Look for ever."""
@@ -111,7 +121,11 @@ class Profiles:
 
     async def look(self) -> None:
         """Read every profile once. A profile that cannot be had leaves the one in use as it is."""
-        for name, target in list(self._registry.targets.items()):
+        await asyncio.gather(*(self._attempt(name, target) for name, target in self._registry.targets.items()))
+        self._said = {name: said for name, said in self._said.items() if name in self._registry.targets}
+
+    async def _attempt(self, name: str, target: Target) -> None:
+        async with self._room:
             try:
                 await self._look(target)
             except _RefusedError as error:
@@ -119,7 +133,6 @@ class Profiles:
                 self._say(name, target, error.reason, str(error))
             except (PortError, OSError) as error:
                 self._say(name, None, "", f"the profile cannot be read now: {error}")
-        self._said = {name: said for name, said in self._said.items() if name in self._registry.targets}
 
     async def _look(self, target: Target) -> None:
         wish = target.wish

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.gates import OutputTolerance
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.observation import Profile
@@ -129,19 +128,3 @@ def _host(raw: str) -> str:
 def _hosts(found: ModelDeployment) -> frozenset[str]:
     parts = (found.spec.traffic.http, found.spec.traffic.grpc)
     return frozenset(host for part in parts if part is not None for host in part.hostnames)
-
-
-def wishes_of(manifests: Iterable[Manifest], before: Mapping[str, Wish]) -> tuple[dict[str, Wish], dict[str, str]]:
-    """All wishes by name, and what is wrong with those that cannot be read: they stay as they were ``before``."""
-    found: dict[str, Wish] = {}
-    problems: dict[str, str] = {}
-    for manifest in manifests:
-        name = str((manifest.get("metadata") or {}).get("name") or "")
-        try:
-            wish = wish_of(manifest)
-        except InvalidSpec as error:
-            problems[name] = str(error)
-            wish = before.get(name)
-        if wish is not None:
-            found[wish.name] = wish
-    return found, problems
