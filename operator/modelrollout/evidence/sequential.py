@@ -37,6 +37,10 @@ LEANING_ERRORS = 1.0
 breach takes more requests than a step may have, and after the last one there are none to compare with."""
 
 
+SPREAD = math.log(10)
+"""How loud the evidence of a breach must be without its loudest piece of time (the logarithm of an e-value)."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a test makes of a guard; fields as in GuardResult."""
@@ -118,7 +122,18 @@ def _relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     excess = value - baseline - least_effect(guard)
     error = math.sqrt(value * (1 - value) / samples + baseline * (1 - baseline) / stable)
     leans = excess > LEANING_ERRORS * error
-    return _decided(guard, evidence, excess > 0, what, value, samples, baseline, leans=leans, more=counted.compared[-1])
+    return _decided(
+        guard,
+        evidence,
+        excess > 0,
+        what,
+        value,
+        samples,
+        baseline,
+        leans=leans,
+        more=counted.compared[-1],
+        lasts=_lasts(guard, counted, evidence, now),
+    )
 
 
 def _standard(chunks: Sequence[Chunk], spans_of: Sequence[int]) -> float:
@@ -160,7 +175,18 @@ def _bounded_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
         guard.min - value if guard.min is not None else -math.inf,
     )
     leans = excess > LEANING_ERRORS * math.sqrt(value * (1 - value) / samples)
-    return _decided(guard, evidence, excess > 0, what, value, samples, baseline, both, leans=leans)
+    return _decided(
+        guard,
+        evidence,
+        excess > 0,
+        what,
+        value,
+        samples,
+        baseline,
+        both,
+        leans=leans,
+        lasts=_lasts(guard, counted, evidence, now),
+    )
 
 
 def _ratio_of_both(guard: Guard, mine: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> bool:
@@ -213,7 +239,15 @@ def _relative_latency(guard: Guard, entry: Indicator, counted: Counted, now: dat
         return _too_few(guard, samples, stable)
     what = f"{guard.sli} is {value:.4g} s against stable's {baseline:.4g} s ({samples:.0f} and {stable:.0f} requests)"
     return _decided(
-        guard, evidence, value > factor * baseline, what, value, samples, baseline, more=counted.compared[-1]
+        guard,
+        evidence,
+        value > factor * baseline,
+        what,
+        value,
+        samples,
+        baseline,
+        more=counted.compared[-1],
+        lasts=_lasts(guard, counted, evidence, now),
     )
 
 
@@ -285,7 +319,17 @@ def _bounded_latency(guard: Guard, entry: Indicator, counted: Counted, now: date
     known = mine is not None and enough(guard, math.fsum(_total(entry, counted, STABLE)[lately:]))
     both = counted.compared[-1] and known and latency_as_bad(guard, mine or 0.0, theirs)
     what = f"{guard.sli} is {value:.4g} s ({samples:.0f} requests)"
-    return _decided(guard, evidence, outside(guard, value), what, value, samples, baseline, both)
+    return _decided(
+        guard,
+        evidence,
+        outside(guard, value),
+        what,
+        value,
+        samples,
+        baseline,
+        both,
+        lasts=_lasts(guard, counted, evidence, now),
+    )
 
 
 def _quantile_of(
@@ -329,19 +373,33 @@ def _decided(
     baseline: float | None = None,
     both: bool = False,
     *,
+    lasts: bool,
     leans: bool = False,
     more: bool = True,
 ) -> Finding:
     """Breach: the test is sure and the estimate says so too. What leans that way is no pass, while more can come."""
     sure = evidence.confidence
     message = f"{what}, must be {threshold(guard)}"
-    if evidence.refutes(_confidence(guard)) and worse:
+    if evidence.refutes(_confidence(guard)) and worse and lasts:
         message = f"{message}; sure to {_percent(sure)}" + ("; stable is as bad" if both else "")
         return Finding(Verdict.BREACH, message, value, samples, sure, baseline, both)
+    if evidence.refutes(_confidence(guard)) and worse and more:
+        return Finding(Verdict.NO_DATA, f"{message}; of one moment only: does it last?", value, samples, sure, baseline)
     if worse and more and (leans or sure >= LEANING):
         message = f"{message}; not sure yet: {_percent(sure)} of {_percent(_confidence(guard))}"
         return Finding(Verdict.NO_DATA, message, value, samples, sure, baseline)
     return Finding(Verdict.PASS, message, value, samples, sure, baseline)
+
+
+def _lasts(guard: Guard, counted: Counted, evidence: Evidence, now: datetime) -> bool:
+    """Whether more than a moment speaks for a breach: a pod that crashes once is no bad model.
+
+    Either the piece that says most is a window long, or the others are loud enough without it.
+    """
+    times = (*counted.cuts.times, now.timestamp())
+    length = times[evidence.loudest + 1] - times[evidence.loudest]
+    enough_without = evidence.spread >= min(SPREAD, -math.log1p(-_confidence(guard)))
+    return length >= guard.window.total_seconds() or enough_without
 
 
 def _percent(share: float) -> str:

@@ -104,7 +104,8 @@ class TestRelativeToStable:
         assert "not sure yet" in result.message
 
     def test_less_confidence_is_sooner_sure(self) -> None:
-        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0.2), (10, 0.0))
+        world = World().run(0, (0, 0), (20, 0)).run(75, (10, 0.2), (10, 0.0))
+        assert world.judge(ERRORS, HALF).verdict is Verdict.NO_DATA
         assert world.judge(with_(ERRORS, confidence=0.6), HALF).verdict is Verdict.BREACH
 
     def test_the_world_got_worse_while_the_weight_rose(self) -> None:
@@ -241,6 +242,15 @@ class TestBoundWithConfidence:
         assert result.confidence > 0.999
         assert world.run(660, (100, 50), (100, 0)).judge(guard, HALF).verdict is Verdict.BREACH
 
+    def test_one_incident_is_no_breach(self) -> None:
+        """Five seconds in which everything fails, 8 percent of a minute: twice is no incident."""
+        world = World().run(0, (0, 0), (200, 0)).run(600, (100, 0), (100, 0)).run(605, (100, 100), (100, 0))
+        guard = with_(LIMIT, max=0.05)
+        once = world.judge(guard, HALF)
+        assert (once.verdict, once.value) == (Verdict.NO_DATA, pytest.approx(0.08, abs=0.03))
+        twice = world.run(640, (100, 0), (100, 0)).run(645, (100, 100), (100, 0)).judge(guard, HALF)
+        assert twice.verdict is Verdict.BREACH
+
     def test_a_minimum(self) -> None:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.4), (10, 0))
         assert world.judge(with_(LIMIT, max=None, min=0.2), HALF).verdict is Verdict.BREACH
@@ -307,13 +317,13 @@ class TestPlainBounds:
 class TestWaiting:
     @pytest.mark.parametrize("guard", [ERRORS, LIMIT, TestPlainBounds.GUARD])
     def test_nothing_of_the_warm_up_counts(self, guard: Guard) -> None:
-        """Every request fails for 30 s, none after it."""
-        own = with_(guard, warm_up=timedelta(seconds=45))
-        world = World().run(0, (0, 0), (20, 0)).run(30, (10, 10), (10, 0))
+        """Every request fails for 75 s, none after it."""
+        own = with_(guard, warm_up=timedelta(seconds=90))
+        world = World().run(0, (0, 0), (20, 0)).run(75, (10, 10), (10, 0))
         early = world.judge(own, HALF)
-        assert (early.verdict, early.waits_until, early.value) == (Verdict.NO_DATA, at(45), None)
+        assert (early.verdict, early.waits_until, early.value) == (Verdict.NO_DATA, at(90), None)
         assert world.judge(guard, HALF).verdict is Verdict.BREACH
-        world.run(120, (10, 0), (10, 0))
+        world.run(180, (10, 0), (10, 0))
         late = world.judge(own, HALF)
         assert (late.verdict, late.waits_until, late.value) == (Verdict.PASS, None, 0.0)
 

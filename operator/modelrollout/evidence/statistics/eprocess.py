@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NOTHING = -math.inf
 """The logarithm of no weight at all."""
@@ -14,11 +14,14 @@ NOTHING = -math.inf
 class Evidence:
     """What a test says: the logarithm of its e-value, and the part of the data that says it loudest.
 
-    ``start`` is the index of the first chunk of that part.
+    ``start`` is the index of the first chunk of that part, ``loudest`` that of its chunk that says most, and ``spread``
+    the logarithm without that chunk: what a short one says alone is an incident.
     """
 
     log_e: float = 0.0
     start: int = 0
+    spread: float = 0.0
+    loudest: int = 0
 
     @property
     def confidence(self) -> float:
@@ -46,6 +49,18 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidenc
     ``starts`` for each chunk the logarithm of the weight of a bet that begins with it (weights sum to at most 1). A
     mean of e-processes is one, and a late start is not diluted by a good past.
     """
+    found = _mixed(growth, starts)
+    if found.log_e <= 0:
+        return found
+    totals = [math.fsum(column) for column in zip(*growth[found.start :], strict=True)]
+    bet = totals.index(max(totals))
+    loudest = max(range(found.start, len(growth)), key=lambda index: growth[index][bet])
+    silent = (0.0,) * len(totals)
+    rest = _mixed([silent if index == loudest else step for index, step in enumerate(growth)], starts)
+    return replace(found, spread=rest.log_e, loudest=loudest)
+
+
+def _mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidence:
     if not growth:
         return Evidence()
     bets = len(growth[0])
@@ -58,7 +73,8 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidenc
             greatest = max(running)
             total = greatest + math.log(sum([math.exp(term - greatest) for term in running]))
             terms.append((starts[index] - share + total, index))
-    return Evidence(log_sum(term for term, _ in terms), max(terms)[1] if terms else 0)
+    total = log_sum(term for term, _ in terms)
+    return Evidence(total, max(terms)[1] if terms else 0, total)
 
 
 def averaged(parts: Sequence[Evidence]) -> Evidence:
@@ -66,4 +82,10 @@ def averaged(parts: Sequence[Evidence]) -> Evidence:
     if not parts:
         return Evidence()
     loudest = max(parts, key=lambda part: part.log_e)
-    return Evidence(log_sum(part.log_e for part in parts) - math.log(len(parts)), loudest.start)
+    share = math.log(len(parts))
+    return Evidence(
+        log_sum(part.log_e for part in parts) - share,
+        loudest.start,
+        log_sum(part.spread for part in parts) - share,
+        loudest.loudest,
+    )

@@ -57,6 +57,13 @@ class TestEvidence:
         growth = [[math.log(0.01)], [math.log(50)]]
         assert mixed(growth, [math.log(0.5), math.log(0.1)]).start == 1
 
+    def test_what_is_left_without_the_loudest_chunk(self) -> None:
+        growth = [[math.log(2)], [math.log(50)], [math.log(3)]]
+        found = mixed(growth, [0.0, NOTHING, NOTHING])
+        assert math.exp(found.log_e) == pytest.approx(300)
+        assert math.exp(found.spread) == pytest.approx(6)
+        assert math.exp(averaged([found, Evidence(0.0)]).spread) == pytest.approx(3.5)
+
     def test_no_data_is_no_evidence(self) -> None:
         assert mixed([], []) == Evidence()
         assert averaged([]) == Evidence()
