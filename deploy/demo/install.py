@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from deploy.demo.kube import Kube
+from deploy.demo.kube import Kube, Object
 from deploy.demo.place import REPO, Place, UnusableError
 
 CHART = REPO / "charts" / "modelrollout"
@@ -50,6 +50,11 @@ def write_values(place: Place, folder: Path) -> Path:
     return file
 
 
+def _served(definition: Object | None) -> bool:
+    conditions = (definition or {}).get("status", {}).get("conditions") or ()
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
 async def install(place: Place, kube: Kube, folder: Path) -> str:
     """Install or upgrade the operator and wait until its pod is ready; returns what was done.
 
@@ -59,6 +64,8 @@ async def install(place: Place, kube: Kube, folder: Path) -> str:
     for path in sorted((CHART / "crds").glob("*.yaml")):
         for body in yaml.safe_load_all(path.read_text()):
             await kube.apply(body)
+            # The chart has policies in it: Helm refuses them while their kind is not served yet.
+            await kube.wait(body["kind"], None, body["metadata"]["name"], _served, "is served", within=60)
     command = [place.helm, "upgrade", "--install", RELEASE, str(CHART)]
     command += ["--namespace", NAMESPACE, "--create-namespace", "--kubeconfig", str(place.kubeconfig)]
     command += ["--values", str(write_values(place, folder)), "--wait", "--timeout", "3m"]
