@@ -49,7 +49,7 @@ def wrong(results: dict[Case, Found]) -> list[str]:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_no_good_candidate_is_taken_back(name: str) -> None:
-    results = carried_out([name], 3)
+    results = carried_out([name], 2)
     assert not wrong(results)
     if name != "low traffic":
         assert {found.ended for found in results.values()} == {Ended.PROMOTED}, "and nobody had to be asked"
