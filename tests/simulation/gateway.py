@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelrollout.ports import Manifest, ProbeTarget
-from modelrollout.render.names import REVISION_HEADER, leads_to_observer
+from modelrollout.render.names import REVISION_HEADER, is_ours, leads_to_observer
 from modelrollout.render.readback import backends_of
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import NAME
@@ -78,10 +78,13 @@ class GatewayModel:
 
     def _look_for_copies_to_nobody(self) -> None:
         """A route that copies to a Service that does not exist answers all its users with 500 (I13)."""
-        if self.store.get("ModelDeployment", NAME) is None:
+        wish = self.store.get("ModelDeployment", NAME)
+        if wish is None:
             return
         for kind in ROUTES:
             for route in self.store.every(kind):
+                if not is_ours(route, wish["metadata"]["uid"]):
+                    continue  # of a deleted ModelDeployment, about to be collected
                 copied = set(observed_by(route)) - self.deleted
                 missing = sorted(name for name in copied if self.store.get("Service", name) is None)
                 if missing:
