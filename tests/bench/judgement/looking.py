@@ -22,6 +22,9 @@ RATE, EVERY = 100.0, 10.0
 
 POWER = 0.95
 
+Row = tuple[float, tuple[int, int], tuple[int, int]]
+"""When it began, and requests of the candidate and of stable: good, bad."""
+
 
 @dataclass(frozen=True)
 class Looked:
@@ -37,7 +40,7 @@ class Looked:
 
 def look(base: float, more: float, least: float, confidence: float, random: np.random.Generator) -> Looked:
     """Look at one rollout until its last step is over; stable fails with ``base``, the candidate with ``more`` more."""
-    rows: list[tuple[float, int, tuple[int, int], tuple[int, int]]] = []
+    rows: list[Row] = []
     begins = [0.0]
     for _, hold in STEPS[:-1]:
         begins.append(begins[-1] + hold)
@@ -48,7 +51,7 @@ def look(base: float, more: float, least: float, confidence: float, random: np.r
             mine = int(random.poisson(RATE * EVERY * percent / 100))
             theirs = int(random.poisson(RATE * EVERY * (1 - percent / 100)))
             bad, worse = int(random.binomial(theirs, base)), int(random.binomial(mine, base + more))
-            rows.append((now, span, (mine - worse, worse), (theirs - bad, bad)))
+            rows.append((now, (mine - worse, worse), (theirs - bad, bad)))
             now, requests = now + EVERY, requests + mine
             if ours is None and _refutes(rows, now, begins[: span + 1], least, confidence):
                 ours = requests
@@ -58,7 +61,7 @@ def look(base: float, more: float, least: float, confidence: float, random: np.r
 
 
 def _refutes(
-    rows: Sequence[tuple[float, int, tuple[int, int], tuple[int, int]]],
+    rows: Sequence[Row],
     now: float,
     begins: Sequence[float],
     least: float,
@@ -66,24 +69,19 @@ def _refutes(
 ) -> bool:
     pieces = cuts(0.0, now, begins)
     sums = np.zeros((len(pieces.times), 4))
-    for at, _, mine, theirs in rows:
+    for at, mine, theirs in rows:
         sums[pieces.piece(at)] += (*mine, *theirs)
-    chunks = [
-        Chunk(span, (float(row[0]), float(row[1])), (float(row[2]), float(row[3])))
-        for span, row in zip(pieces.spans, sums, strict=True)
-    ]
+    chunks = [Chunk((float(row[0]), float(row[1])), (float(row[2]), float(row[3]))) for row in sums]
     return rise(chunks, pieces.starts, least).refutes(confidence)
 
 
-def _significant(
-    rows: Sequence[tuple[float, int, tuple[int, int], tuple[int, int]]], least: float, confidence: float
-) -> bool:
+def _significant(rows: Sequence[Row], least: float, confidence: float) -> bool:
     """A z-test of all requests so far, as if it were the only look."""
-    n = sum(sum(mine) for _, _, mine, _ in rows)
-    m = sum(sum(theirs) for _, _, _, theirs in rows)
+    n = sum(sum(mine) for _, mine, _ in rows)
+    m = sum(sum(theirs) for _, _, theirs in rows)
     if not n or not m:
         return False
-    p, q = sum(mine[1] for _, _, mine, _ in rows) / n, sum(theirs[1] for _, _, _, theirs in rows) / m
+    p, q = sum(mine[1] for _, mine, _ in rows) / n, sum(theirs[1] for _, _, theirs in rows) / m
     error = (p * (1 - p) / n + q * (1 - q) / m) ** 0.5
     return error > 0 and (p - q - least) / error > NormalDist().inv_cdf(confidence)
 

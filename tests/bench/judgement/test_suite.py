@@ -11,6 +11,7 @@ import pytest
 
 from modelrollout.ports import TransientError
 from tests.bench.judgement.envoy import CLUSTERS, EPOCH, Fleet
+from tests.bench.judgement.looking import fixed_sample, look
 from tests.bench.judgement.peers import FLAGGER, ArgoRollouts, Metric, irate, rate, slowest, success_rate
 from tests.bench.judgement.prometheus import Prometheus
 from tests.bench.judgement.report import exposure_ratios
@@ -138,3 +139,10 @@ def test_exposure_is_held_against_the_better_rule_set() -> None:
     assert exposure_ratios(rows) == {"errors +5": (0.25, True), "latency +20 %": (0.3, False)}
     assert [row.wrong for row in rows if row.judge == "Flagger"] == [(), (1,)]
     assert all(scenario.label is not Label.GOOD for scenario in SCENARIOS if scenario.name in exposure_ratios(rows))
+
+
+def test_a_rise_is_found_by_looking_and_needs_less_than_a_fixed_sample() -> None:
+    found = look(0.003, 0.05, 0.002, 0.999, np.random.default_rng(5))
+    assert found.ours is not None
+    assert found.ours < fixed_sample(0.003, 0.05, 0.002, 0.999, 0.05) < found.requests
+    assert look(0.003, 0.0, 0.002, 0.999, np.random.default_rng(5)).ours is None
