@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from deploy.demo import loans
 from deploy.demo.place import Place
 
 from tests.bench.prometheus import Mode, StubPrometheus
-from tests.cluster.applicants import applicants
+from tests.cluster.applicants import USUAL, applicants
 from tests.cluster.conftest import Staging
 from tests.cluster.observing import run
 from tests.cluster.stage import Stage, lost, rollout
@@ -84,7 +85,7 @@ async def test_a_policys_relative_guard_sees_two_points_more_errors_where_a_boun
     async with loans_staging() as stage:
         await stage.kube.apply(policy(stage))
         try:
-            changes: Any = {"labels": {"team": stage.name}, "rollout": rollout(50, hold="90s", guards=[ABSOLUTE])}
+            changes: Any = {"labels": {"team": stage.name}, "rollout": rollout(50, hold="180s", guards=[ABSOLUTE])}
             first = await stage.apply(loans.GOOD, **changes)
             await stage.until_serves(first)
             async with applicants(stage.place.gateway_here, stage.hostname, rate=100) as flow:
@@ -94,7 +95,7 @@ async def test_a_policys_relative_guard_sees_two_points_more_errors_where_a_boun
                 assert stage.name in shown, "and where it comes from"
                 second = await stage.apply(loans.FAILING, **changes)
                 at = await stage.until_weight(second, 50)
-                await stage.until_outcome(second, "RolledBack")
+                await stage.until_outcome(second, "RolledBack", within=170)
                 exposed = stage.chronicle.taken_off(second, at)
             assert exposed is not None
             status = stage.chronicle.status
@@ -107,3 +108,23 @@ async def test_a_policys_relative_guard_sees_two_points_more_errors_where_a_boun
             assert not lost(flow.recording, second)
         finally:
             await stage.kube.delete("ClusterRolloutPolicy", None, stage.name)
+
+
+async def test_what_both_arms_break_holds_and_blames_nobody(loans_staging: Staging) -> None:
+    async with loans_staging() as stage:
+        await stage.until_serves(await stage.apply(loans.FAILING))
+        async with applicants(stage.place.gateway_here, stage.hostname) as flow:
+            plan = rollout(25, 50, hold="4s", guards=[{**ABSOLUTE, "minSamples": 30}])
+            candidate = await stage.apply(loans.FAILING_MORE, rollout=plan)
+            await stage.until_weight(candidate, 25)
+            flow.sender.world = replace(USUAL, regions=("islands", "north") * (len(USUAL) // 2))
+            await stage.chronicle.until(
+                lambda _: any(event.title == "WorldMoved" for event in stage.chronicle.events), "WorldMoved", 40
+            )
+            assert stage.weights_of(candidate)[-1] == 25.0, "neither on nor back"
+            guard = stage.chronicle.status["rollout"]["guards"][0]
+            assert (guard["verdict"], guard["both"]) == ("Breach", True)
+            flow.sender.world = USUAL
+            await stage.until_serves(candidate)
+        assert [event.title for event in stage.chronicle.events].count("WorldMoved") == 1
+        assert not lost(flow.recording, *flow.recording.revisions())
