@@ -21,7 +21,7 @@ from modelrollout.ports import Answer
 LONGEST_SENTENCE = 300
 
 _HINTS = {
-    "observer": "is the observer scraped?",
+    "observer": "is the observer scraped, and could it read the profile (its log says)?",
     "triton": "are the pods of Triton scraped, with the labels namespace and pod?",
 }
 _ANY_WINDOW = timedelta(minutes=1)

@@ -166,16 +166,19 @@ def _progressing(situation: Situation, state: Draft) -> Judged:
 
 
 def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...]:
-    """What the trial before the first traffic found; nothing where the spec has no guards."""
+    """What the trial before the first traffic found, until every guard has a value; nothing without guards."""
     kind = ConditionType.EVIDENCE_AVAILABLE
     if not situation.spec.guards:
         return ()
-    trial = of_attempt(situation)
+    found = (kind, True, "Found", "every series that the guards need is there")
+    seen, trial = current(situation), of_attempt(situation)
+    if seen is not None and seen.results and all(result.value is not None for result in seen.results):
+        return (found,)
     if situation.status.phase not in BEFORE_TRAFFIC or state.phase is Phase.PREPARING or trial is None:
         return ((kind, None, "", ""),)
     if trial.missing:
         return ((kind, False, "SeriesMissing", "; ".join(trial.missing)),)
-    return ((kind, True, "Found", "every series that the guards need is there"),)
+    return (found,)
 
 
 def _weight_effective(situation: Situation, state: Draft) -> tuple[Judged, ...]:

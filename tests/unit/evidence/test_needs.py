@@ -27,7 +27,7 @@ def test_what_is_missing_is_said_once_with_what_to_look_at() -> None:
     (sentence,) = missing(needs, answers, "default")
     assert sentence == (
         'guards inputs, age need modelrollout_observer_feature_total{modeldeployment="digits",namespace="demo"}, which '
-        "Prometheus default does not have: is the observer scraped?"
+        "Prometheus default does not have: is the observer scraped, and could it read the profile (its log says)?"
     )
     assert missing(needs, {absent.selector: THERE, fault.selector: NOTHING}, "default") == ()
 

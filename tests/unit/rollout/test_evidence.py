@@ -13,6 +13,7 @@ from modelrollout.api.observation import Observation
 from modelrollout.api.status import (
     CONDITION_LIMIT,
     DECISION_LIMIT,
+    Condition,
     ConditionStatus,
     Decision,
     DriftStatus,
@@ -357,3 +358,12 @@ def test_series_that_a_trial_did_not_find_are_told_once() -> None:
     assert (told.status, told.message) == (ConditionStatus.FALSE, missing[0])
     assert reasons(plan) == ["SeriesMissing"]
     assert reasons(given.after(plan).decide()) == []
+
+
+@pytest.mark.parametrize(("value", "known"), [(0.001, ConditionStatus.TRUE), (None, ConditionStatus.FALSE)])
+def test_series_that_came_back_are_no_longer_missing(value: float | None, known: ConditionStatus) -> None:
+    given = Given().stepping(2)
+    missing = Condition(type="EvidenceAvailable", status=ConditionStatus.FALSE, message="no series", reason="Missing")
+    given.status = given.status.model_copy(update={"conditions": (*given.status.conditions, missing)})
+    verdict = Verdict.NO_DATA if value is None else Verdict.PASS
+    assert condition(given.judged(verdict, value=value).decide(), "EvidenceAvailable").status is known
