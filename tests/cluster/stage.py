@@ -72,7 +72,7 @@ class Stage:
         prefix = changes.pop("prefix", f"{self.prefix}/{recipe.version}")
         plan = changes.pop("rollout", None) or rollout()
         gateway, spec, labels = changes.pop("gateway", None), changes.pop("spec", {}), changes.pop("labels", {})
-        hostname = changes.pop("hostname", self.hostname)
+        hostname, name = changes.pop("hostname", self.hostname), changes.pop("name", self.model)
         body = model_deployment(
             self.place,
             self.name,
@@ -80,7 +80,7 @@ class Stage:
             prefix,
             hostname,
             grpc,
-            self.model,
+            name,
             rollout=plan,
             model=self.model,
             **changes,
