@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 
 from modelrollout.api.base import clean
 from modelrollout.api.durations import format_duration
@@ -93,16 +94,18 @@ def _judge(guard: Guard, context: Context, given: Mapping[str, Answer], now: dat
     own = warmed_up(guard, context)
     mine = _sli_readings(guard, entry, own, given, now)
 
-    def stable(place: int) -> Reading | None:
-        if not compares(guard, context):
-            return None
-        return _sli_readings(guard, entry, own.other, given, now)[place]
+    def read(arm: Context) -> list[Reading]:
+        return _sli_readings(guard, entry, arm, given, now)
 
-    def as_bad(_: Guard, shown: Reading, theirs: Reading) -> bool:
+    @cache
+    def stable(place: int) -> Reading | None:
+        return read(own.other)[place] if compares(guard, context) else None
+
+    def as_bad(place: int, shown: Reading, theirs: Reading) -> bool:
         # Where weights changed in the window, an arm has more of its requests in the bad part of it than the other.
-        lately = replace(own, since=own.spans[-1].since) if own.spans else own
-        place = mine.index(shown)
-        found = [_sli_readings(guard, entry, arm, given, now) for arm in (lately, lately.other)]
+        at = evaluation_times(guard, own, now)[place]
+        lately = replace(own, since=max([own.since, *(span.since for span in own.spans if span.since < at)]))
+        found = [read(arm) for arm in (lately, lately.other)]
         newer = [readings[place] for readings in found if place < len(readings) and readings[place].value is not None]
         return _as_bad(entry)(guard, *(newer if len(newer) == len(found) else (shown, theirs)))
 
@@ -132,14 +135,11 @@ def _judge_queried(
     return replace(result, drift=drift, both=result.both or inputs, message=clean(message, LONGEST_MESSAGE))
 
 
-_AsBad = Callable[[Guard, Reading, Reading], bool]
-
-
 def _breaks_too(guard: Guard, mine: Reading, theirs: Reading) -> bool:
     return outside(guard, theirs.value)
 
 
-def _as_bad(entry: Indicator) -> _AsBad:
+def _as_bad(entry: Indicator) -> Callable[[Guard, Reading, Reading], bool]:
     """How to tell that stable is as bad as the candidate."""
 
     def ratio(guard: Guard, mine: Reading, theirs: Reading) -> bool:
@@ -156,15 +156,26 @@ def _weigh(
     now: datetime,
     readings: Sequence[Reading],
     stable: Callable[[int], Reading | None],
-    as_bad: _AsBad = _breaks_too,
+    as_bad: Callable[[int, Reading, Reading], bool] | None = None,
 ) -> GuardResult:
-    """The verdict from the readings of the last evaluations, newest first; ``stable`` gives the other arm's of one."""
+    """The verdict from the readings of the last evaluations, newest first; ``stable`` gives the other arm's of one.
+
+    A breach is of both arms unless enough evaluations are outside while stable is not as bad at that time.
+    """
     newest = readings[0]
     places = [place for place, reading in enumerate(readings) if outside(guard, reading.value)]
+
+    def of_both(place: int) -> bool:
+        mine, theirs = readings[place], stable(place)
+        if theirs is None or theirs.value is None:
+            return False
+        return _breaks_too(guard, mine, theirs) if as_bad is None else as_bad(place, mine, theirs)
+
     if len(places) >= guard.breaches:
-        place = 0 if newest.value is not None else places[0]
+        alone = [place for place in places if not of_both(place)]
+        both = len(alone) < guard.breaches
+        place = places[0] if both else alone[0]
         shown, theirs = readings[place], stable(place)
-        both = theirs is not None and theirs.value is not None and as_bad(guard, shown, theirs)
         message = _comparison(guard, shown, len(places)) + ("; stable is as bad" if both else "")
         baseline = None if theirs is None else theirs.value
         return _result(

@@ -293,6 +293,22 @@ class TestPlainBounds:
         world = World().run(0, (0, 0), (20, 0)).run(60, (10, 1), (1, 0.5))
         assert world.judge(with_(self.GUARD, min_samples=100), HALF).both is False
 
+    @pytest.mark.parametrize(("theirs", "both"), [(5, True), (0, False)])
+    def test_both_are_asked_about_the_evaluations_that_are_outside(self, theirs: int, both: bool) -> None:
+        """Half a minute of trouble is over, three of the last five evaluations have it: it was the world's, or not."""
+        guard = with_(self.GUARD, window=timedelta(seconds=10), breaches=3, of=5)
+        world = World().run(0, (0, 0), (20, 0)).run(40, (10, 0), (10, 0)).run(70, (10, 5), (10, theirs))
+        result = world.run(80, (10, 0), (10, 0)).judge(guard, HALF)
+        assert (result.verdict, result.value, result.both) == (Verdict.BREACH, 0.5, both)
+
+    def test_trouble_of_both_does_not_add_to_that_of_one(self) -> None:
+        """Two evaluations of the world's trouble and one of the candidate's own are not three of its own."""
+        guard = with_(self.GUARD, window=timedelta(seconds=10), breaches=3, of=5)
+        world = World().run(0, (0, 0), (20, 0)).run(50, (10, 0), (10, 0)).run(70, (10, 5), (10, 5))
+        world.run(80, (10, 5), (10, 0))
+        assert (world.judge(guard, HALF).verdict, world.judge(guard, HALF).both) == (Verdict.BREACH, True)
+        assert world.run(100, (10, 5), (10, 0)).judge(guard, HALF).both is False
+
     def test_the_world_moves_as_the_weight_changes(self) -> None:
         """The candidate's window holds more of its late requests than stable's: within the newest weight they agree."""
         world = World().run(0, (0, 0), (100, 0)).run(60, (10, 0), (90, 0)).run(70, (25, 7.5), (75, 22.5))
@@ -455,6 +471,31 @@ class TestAllocation:
         found = self.allocated(world, weighed((0, 25), (600, 50)))
         assert found is not None
         assert (found.effective, found.expected, round(found.observed, 2)) == (False, 0.5, 0.25)
+
+    def test_a_wrong_weight_of_an_earlier_step_is_over(self) -> None:
+        world = World().run(0, (0, 0), (40, 0)).run(600, (0.1, 0), (39.9, 0)).run(900, (20, 0), (20, 0))
+        found = self.allocated(world, weighed((0, 5), (600, 50)))
+        assert found is not None
+        assert (found.effective, found.expected, round(found.observed, 2)) == (True, 0.5, 0.5)
+        assert self.allocated(world, weighed((0, 5), (600, 100))) is None
+
+    def test_one_that_was_put_right_is_effective_soon_and_wrong_again_when_it_is(self) -> None:
+        where = weighed((0, 25))
+        world = World().run(0, (0, 0), (40, 0)).run(600, (24.4, 0), (15.6, 0))
+        told = []
+        for until, mine in ((610, 10), (690, 10), (900, 10), (1800, 10), (1900, 24.4), (2100, 10)):
+            found = self.allocated(world.run(until, (mine, 0), (40 - mine, 0)), where)
+            assert found is not None
+            told.append(found.effective)
+        assert told == [False, True, True, True, False, True]
+
+    def test_a_stray_request_does_not_make_a_weight_effective(self) -> None:
+        where = weighed((0, 5))
+        world = World().run(0, (0, 0), (40, 0)).run(600, (0, 0), (40, 0))
+        for until in range(605, 900, 5):
+            found = self.allocated(world.run(until, (0.2, 0), (39.8, 0)), where)
+            assert found is not None
+            assert not found.effective
 
     @pytest.mark.parametrize("percent", [0, 0.0001, 100])
     def test_nothing_to_tell_where_nothing_is_shared(self, percent: float) -> None:
