@@ -182,9 +182,9 @@ def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...
 
 
 def _weight_effective(situation: Situation, state: Draft) -> tuple[Judged, ...]:
-    """Whether the arms get their shares, while an attempt has users."""
+    """Whether the arms get their shares, while an attempt shares the users with stable."""
     kind = ConditionType.WEIGHT_EFFECTIVE
-    if state.phase not in WITH_TRAFFIC:
+    if state.phase not in WITH_TRAFFIC or state.phase is Phase.BAKING:
         return ()
     evaluation = current(situation)
     if evaluation is None or evaluation.allocation is None:

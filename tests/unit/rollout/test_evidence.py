@@ -170,6 +170,13 @@ def test_arms_that_get_them_cost_no_write() -> None:
     assert given.seeing(evaluation=good).decide().status == given.status
 
 
+def test_the_bake_shares_no_weight_and_tells_nothing_of_it() -> None:
+    given = Given().baking()
+    crooked = Condition(type="WeightEffective", status=ConditionStatus.FALSE, message="got 61 %", reason="NotEffective")
+    given.status = given.status.model_copy(update={"conditions": (*given.status.conditions, crooked)})
+    assert all(each.type != "WeightEffective" for each in given.decide().status.conditions)
+
+
 # -- drift --------------------------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,21 @@ def against_range(hits: float, others: float, least: float, most: float) -> floa
     return against_shares((hits, others), (share, 1 - share))
 
 
+def back_in_range(hits: float, others: float, least: float, most: float, off: float) -> float:
+    """How much likelier, as a logarithm, the counts are with a share in the range than with one that is still off.
+
+    ``off`` is a share outside the range, 0 to 1; still off is half way from the edge of the range to it, or beyond.
+    """
+    total = hits + others
+    if total <= 0:
+        return 0.0
+    share = hits / total
+    inside = min(max(share, least), most)
+    outside = min(share, (least + off) / 2) if off < least else max(share, (most + off) / 2)
+    counts = (hits, others)
+    return likelihood(counts, (inside, 1 - inside)) - likelihood(counts, (outside, 1 - outside))
+
+
 def off_weight(
     counts: Sequence[tuple[int, float, float]],
     starts: Sequence[float],
