@@ -25,7 +25,7 @@ from modelrollout.api.status import (
 from modelrollout.rollout import capacity
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, shares_in
-from modelrollout.rollout.drift import automatic, drift_message, drifting, is_used, subjects
+from modelrollout.rollout.drift import automatic, drift_message, drifting, ended, is_used, subjects
 from modelrollout.rollout.gates import gate_warnings
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
@@ -290,8 +290,9 @@ def _drift_events(
 ) -> tuple[EventPlan, ...]:
     if new.drift and not old.drift:
         return (EventPlan(EventReason.DRIFT_DETECTED, clean(drift_message(new.drift), SENTENCE_LIMIT), warning=True),)
-    if old.drift and not new.drift and is_used(situation):
-        return (EventPlan(EventReason.DRIFT_ENDED, clean(f"no drift any more of {subjects(old.drift)}", 1024)),)
+    over = ended(situation) if old.drift and not new.drift and is_used(situation) else ()
+    if over:
+        return (EventPlan(EventReason.DRIFT_ENDED, clean(f"no drift any more of {subjects(over)}", SENTENCE_LIMIT)),)
     return ()
 
 

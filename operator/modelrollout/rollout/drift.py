@@ -68,33 +68,53 @@ def drifting(situation: Situation, *, at_rest: bool) -> tuple[DriftStatus, ...]:
     """What drifts now, worst first: as told before, with what the newest evaluation adds or ends.
 
     In an attempt what both arms show; at rest what the stable revision shows. A candidate whose outputs alone move is
-    bad, and no drift.
+    bad, and no drift. What no guard asks about any more is no longer told: nobody could ever end it.
     """
-    told = situation.status.drift
     watched = watch_guards(situation.deployment.spec.observation)
     if not is_used(situation) or (at_rest and not watched):
         return ()
+    asked = {guard.sli for guard in (*watched, *(() if at_rest else situation.spec.guards))}
+    found = {(entry.sli, entry.subject): entry for entry in situation.status.drift if entry.sli in asked}
+    for sli, results in _judged(situation).items():
+        if _are_clear(results):
+            found = {key: entry for key, entry in found.items() if key[0] != sli}
+        for _, result in results:
+            told = result.verdict is Verdict.BREACH and result.drift and (_of_watch(situation) or result.both)
+            if told and sli in asked:
+                found.setdefault((sli, result.drift), _entry(situation, sli, result))
+    if tuple(found.values()) == situation.status.drift:
+        return situation.status.drift
+    worst_first = sorted(found.values(), key=lambda entry: -(entry.value or 0.0))
+    return tuple(worst_first[:DRIFT_LIMIT])
+
+
+def ended(situation: Situation) -> tuple[DriftStatus, ...]:
+    """Of what is told to drift that which the newest evaluation found to do so no more."""
+    judged = _judged(situation) if situation.status.drift else {}
+    return tuple(entry for entry in situation.status.drift if entry.sli in judged and _are_clear(judged[entry.sli]))
+
+
+_Judged = list[tuple[Guard, GuardResult]]
+
+
+def _judged(situation: Situation) -> dict[str, _Judged]:
+    """What the newest evaluation says about drift, by SLI."""
     watch = _of_watch(situation)
     evaluation = watch or current(situation)
     if evaluation is None:
-        return told
-    guards = {guard.name: guard for guard in (watched if watch else situation.spec.guards)}
-    judged: dict[str, list[tuple[Guard, GuardResult]]] = {}
+        return {}
+    asked = watch_guards(situation.deployment.spec.observation) if watch else situation.spec.guards
+    guards = {guard.name: guard for guard in asked}
+    judged: dict[str, _Judged] = {}
     for result in evaluation.results:
         guard = guards.get(result.name)
         if guard is not None and guard.sli is not None and (guard.sli in DRIFT_SLIS or result.drift):
             judged.setdefault(guard.sli, []).append((guard, result))
-    found = {(entry.sli, entry.subject): entry for entry in told}
-    for sli, results in judged.items():
-        if all(_is_clear(guard, result) for guard, result in results):
-            found = {key: entry for key, entry in found.items() if key[0] != sli}
-        for _, result in results:
-            if result.verdict is Verdict.BREACH and result.drift and (watch or result.both):
-                found.setdefault((sli, result.drift), _entry(situation, sli, result))
-    if tuple(found.values()) == told:
-        return told
-    worst_first = sorted(found.values(), key=lambda entry: -(entry.value or 0.0))
-    return tuple(worst_first[:DRIFT_LIMIT])
+    return judged
+
+
+def _are_clear(results: _Judged) -> bool:
+    return all(_is_clear(guard, result) for guard, result in results)
 
 
 def _of_watch(situation: Situation) -> Evaluation | None:

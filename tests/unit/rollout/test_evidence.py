@@ -279,6 +279,49 @@ def test_drift_that_nothing_looks_for_any_more_is_forgotten() -> None:
     assert len(plan.status.conditions) <= CONDITION_LIMIT
 
 
+KS = {"name": "shape", "sli": "input-ks", "max": 0.1}
+
+
+def observing(guards: list[dict[str, Any]], **observation: Any) -> ModelDeployment:
+    body = manifest("2.0.0", guards=guards)
+    body["spec"]["observation"] = {**OBSERVATION, **observation}
+    return parse_modeldeployment(body)
+
+
+def told_of(given: Given, sli: str) -> Given:
+    return given.having(drift=(DriftStatus(subject="feature age", sli=sli, value=0.5, since=NOW - seconds(90)),))
+
+
+@pytest.mark.parametrize(
+    ("sli", "observation", "kept"),
+    [
+        ("input-psi", {}, True),
+        ("input-ks", {}, False),
+        ("output-psi", {}, True),
+        ("output-psi", {"comparison": None}, False),
+    ],
+    ids=["watched", "by a guard of the rollout", "outputs", "outputs that are not compared any more"],
+)
+def test_drift_that_nobody_could_end_at_rest_does_not_stay(sli: str, observation: dict[str, Any], kept: bool) -> None:
+    given = told_of(at_rest(observing([ERRORS, KS], **observation)), sli)
+    plan = given.decide()
+    assert bool(plan.status.drift) is kept
+    assert reasons(plan) == [], "nobody measured that it ended"
+
+
+def test_drift_of_a_guard_that_was_removed_from_the_rollout_does_not_stay() -> None:
+    for guards, kept in (([ERRORS, KS], True), ([ERRORS], False)):
+        given = Given().stepping(2)
+        given.wish = observing(guards)
+        assert bool(told_of(given, "input-ks").decide().status.drift) is kept
+
+
+def test_the_end_of_an_attempt_is_no_end_of_its_drift() -> None:
+    given = at_rest(observing([ERRORS, PSI], drift={"enabled": False}))
+    plan = told_of(given, "input-psi").decide()
+    assert (plan.status.drift, reasons(plan)) == ((), [])
+
+
 # -- the observer -------------------------------------------------------------------------------------------------
 
 
