@@ -44,11 +44,23 @@ def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: s
         message=message,
         guards=evaluation.records if evaluation is not None else (),
     )
-    return attempt.model_copy(update={"decisions": (entry, *attempt.decisions)[:DECISION_LIMIT]})
+    return attempt.model_copy(update={"decisions": _bounded((entry, *attempt.decisions))})
+
+
+def _bounded(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    """As many as may be kept: those that gave a weight stay longest, for the evidence is told apart by them."""
+    if len(decisions) <= DECISION_LIMIT:
+        return decisions
+    others = (place for place in range(len(decisions) - 1, 0, -1) if decisions[place].decision not in WEIGHING)
+    gone = next(others, len(decisions) - 1)
+    return decisions[:gone] + decisions[gone + 1 :]
 
 
 def spans(attempt: RolloutStatus, since: datetime, now_given: int) -> tuple[Span, ...]:
-    """The weights since ``since``, oldest first; ``now_given`` (parts per million) where nothing was written down."""
+    """The weights since ``since``, oldest first.
+
+    ``now_given`` (parts per million) where nothing was written down: what was given before this step is not known then.
+    """
     steps: list[tuple[datetime, float]] = []
     for entry in attempt.decisions:
         if entry.decision not in WEIGHING:
@@ -60,7 +72,7 @@ def spans(attempt: RolloutStatus, since: datetime, now_given: int) -> tuple[Span
         if entry.at <= since:
             break
     if not steps:
-        return (Span(since, now_given),)
+        return (Span(max(since, attempt.step_started_at or since), 0 if attempt.ramp else now_given),)
     return tuple(Span(at, share(weight) if weight > 0 else 0) for at, weight in reversed(steps))
 
 

@@ -382,7 +382,34 @@ def test_spans_are_the_weights_since_the_evidence_counts() -> None:
         Span(NOW - seconds(30), 0),
         Span(NOW - seconds(10), 500_000),
     )
-    assert spans(rollout, NOW - seconds(190), 250_000) == (Span(NOW - seconds(190), 250_000),)
+
+
+def test_where_no_weight_was_written_down_only_that_of_this_step_is_known() -> None:
+    rollout = Given().stepping(2).status.rollout
+    assert rollout is not None
+    assert spans(rollout, NOW - seconds(190), 250_000) == (Span(NOW - seconds(60), 250_000),)
+    assert spans(rollout, NOW - seconds(30), 250_000) == (Span(NOW - seconds(30), 250_000),)
+    ramping = rollout.model_copy(update={"ramp": 31.0})
+    assert spans(ramping, NOW - seconds(190), 310_000) == (Span(NOW - seconds(60), 0),)
+
+
+def test_holds_without_end_leave_the_weights_in_the_record() -> None:
+    steps = tuple(
+        Decision(at=NOW - seconds(ago), decision="Step", weight=weight) for ago, weight in ((60, 25.0), (300, 10.0))
+    )
+    given = Given().stepping(2, decisions=steps)
+    for hold in range(DECISION_LIMIT + 10):
+        for later, verdict in ((1, Verdict.NO_DATA), (40, Verdict.NO_DATA), (50, Verdict.PROVIDER_DOWN)):
+            given.at(100 * hold + later).judged(verdict, value=None)
+            plan = given.decide()
+            given.after(plan)
+    rollout = given.status.rollout
+    assert rollout is not None
+    assert len(rollout.decisions) == DECISION_LIMIT
+    assert rollout.decisions[0].decision == "Hold"
+    assert rollout.decisions[0].at == given.now - seconds(49)
+    assert plan.evaluate is not None
+    assert plan.evaluate.spans == (Span(NOW - seconds(300), 100_000), Span(NOW - seconds(60), 250_000))
 
 
 def test_decisions_are_bounded_and_the_revision_has_all_of_them_at_the_end() -> None:
