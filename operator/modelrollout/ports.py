@@ -164,7 +164,8 @@ class Burst:
 class BurstReport:
     """What a burst met. Latencies of good answers in seconds, counted from when each request was due.
 
-    ``problem`` is the first error, one sentence; ``unsent`` says why no request could be made at all.
+    ``problem`` is the first error, one sentence; ``unsent`` says why no request can be made at all, ``again`` why none
+    could be made now.
     """
 
     sent: int = 0
@@ -174,6 +175,7 @@ class BurstReport:
     p99: float | None = None
     problem: str = ""
     unsent: str = ""
+    again: str = ""
 
 
 @dataclass(frozen=True)

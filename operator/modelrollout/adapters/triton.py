@@ -87,6 +87,8 @@ class TritonModelServer:
                     return BurstReport(unsent=invented)
                 messages = [to_message(targets[0].model, invented)]
             return await fire(targets, messages, burst, self._timer)
+        except TransientError as error:
+            return BurstReport(again=one_line(str(error)))
         except PortError as error:
             return BurstReport(sent=1, failed=1, problem=one_line(str(error)))
         # The port promises to never raise.

@@ -99,14 +99,15 @@ class LoadTest(SpecModel):
     """How long, 1s to 1m."""
     rate: StrictFloat | None = None
     """Requests per second for all pods together, above 0 and at most 2000. Default: the rate that stable was last
-    seen to answer at the gateway, at least 5."""
+    seen to answer at the gateway, at least 0.5; 5 where that is not known. A request that is not answered within 10 s
+    is a failed one."""
     max_latency_p99: StrictFloat | None = None
     """Greatest good 99th percentile of the latency in seconds, above 0 and at most 60; none: the latency is only
     told."""
     max_error_ratio: StrictFloat = 0.0
     """Greatest good share of failed requests, 0 to 1."""
     timeout: Timeout = timedelta(minutes=2)
-    """How long the whole gate may take, 1s to 30m."""
+    """How long the whole gate may take, 1s to 30m; never less than two bursts need, 2 x duration + 40s."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -113,8 +113,8 @@ class Guard(SpecModel):
     """How long after a request its true label is known: until then the guard waits, however long noDataDeadline is.
     For quality SLIs (accuracy, precision, recall, calibration-error). 0s to 720h."""
     window: Annotated[Duration, between("1s", "720h")] = timedelta(minutes=1)
-    """How far back each evaluation looks, 1s to 1h; to 720h for the SLIs of the observer (drift, quality). In a query
-    it is ``$window``."""
+    """How far back each evaluation looks, 1s to 1h; to 720h for the SLIs that Prometheus computes (of Triton, the
+    observer and policies). In a query it is ``$window``."""
     min_samples: Annotated[StrictInt, Field(ge=0, le=1_000_000)] = 0
     """Fewer requests than this in the window are no data, neither pass nor breach. Only with sli. 0 to
     1000000."""
@@ -177,7 +177,7 @@ class Guard(SpecModel):
             f"!self.window.matches('{PATTERN}') || duration(self.window) <= duration('1h') || "
             "(has(self.sli) && !self.sli.startsWith('latency-') && "
             "!(self.sli in ['error-ratio', 'request-rate']))",
-            "a window longer than 1h is for the SLIs of the observer (drift, quality): shorten it",
+            "a window longer than 1h is for computed SLIs (of Triton, the observer, policies): shorten it",
             lambda self: (
                 self.window <= timedelta(hours=1)
                 or (self.sli is not None and not self.sli.startswith("latency-") and self.sli not in _RAW)

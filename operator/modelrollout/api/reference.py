@@ -42,8 +42,8 @@ REASONS_ARE = "In `status.rollout.reason`, `status.history[].reason` and `status
 def conditions_and_events() -> str:
     """The stable words, what each means and what it asks of a person."""
     introduction = (
-        "All conditions of a ModelDeployment are positive: `True` is the good state. Types and event "
-        "reasons are stable words to match on; messages are for people and may change."
+        "All conditions of a ModelDeployment but DriftDetected are positive: `True` is the good state. Types and "
+        "event reasons are stable words to match on; messages are for people and may change."
     )
     lines = [NOTE, "# Conditions and events", "", introduction, "", "## Conditions", ""]
     for condition in ConditionType:

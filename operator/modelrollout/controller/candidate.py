@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelrollout.api.gates import Gates
 from modelrollout.api.modeldeployment import ModelDeployment
@@ -27,15 +27,16 @@ class Candidate:
     """All that the gates depend on; as long as it is the same, they go on.
 
     ``returning``: it goes back to what passed its gates before, by command or because the spec asks for a known good
-    revision again. ``slot`` is the place of stable in the route, ``replicas`` are the pods of a whole fleet.
+    revision again. ``slot`` is the place of stable in the route, ``replicas`` are the pods of a whole fleet: both as
+    they were when the gates began, since another number of pods is no reason to begin again.
     """
 
     model: Model
     stable: Model | None
     gates: Gates
     returning: bool
-    slot: int
-    replicas: int
+    slot: int = field(compare=False)
+    replicas: int = field(compare=False)
 
 
 def candidate_of(key: Key, wish: ModelDeployment, plan: Plan, cache: Cache) -> Candidate | None:

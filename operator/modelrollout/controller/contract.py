@@ -43,8 +43,6 @@ def _judged(candidate: Candidate, stable: Model, before: Signature, after: Signa
     if major(stable.version) != major(candidate.model.version):
         return _check(GateState.PASSED, f"new MAJOR version ({versions}); clients must change: {broken}{also}")
     message = f"the contract is broken without a new MAJOR version ({versions}): {broken}{also}"
-    if candidate.returning:
-        return _check(GateState.WARNED, f"{message}; told only, since it served before")
     if candidate.gates.contract.mode is ContractMode.WARN:
         return _check(GateState.WARNED, message)
     return Check(GateName.CONTRACT, GateState.FAILED, message, final=True)

@@ -1,7 +1,7 @@
 """The gates of a candidate, one after the other: warm, contract, golden set, load. Each is reported when it is decided.
 
-A gate that fails but may pass later is tried again after a pause; one that failed for good ends the row. Nothing is
-kept: a new operator passes them again.
+A gate that fails but may pass later is tried again after a pause; one that failed for good ends the row. What goes back
+to what served before must be warm only: the other gates just tell. Nothing is kept: a new operator passes them again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.candidate import Candidate, pods_of
 from modelrollout.controller.contract import check_contract
 from modelrollout.controller.golden import GoldenGate
-from modelrollout.controller.load import BURSTS, LoadGate
+from modelrollout.controller.load import BURSTS, LoadGate, seconds_of
 from modelrollout.controller.measurements import Measurements
 from modelrollout.ports import Clock, Cluster, Metrics, ModelServer, Tensor
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
@@ -26,6 +26,8 @@ from modelrollout.settings import Settings
 
 RETRY = 2.0
 LONGEST_RETRY = 30.0
+LONGEST_WHEN_RETURNING = 10.0
+"""Seconds that a gate may take of a candidate that goes back: users have the bad revision meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class GateKeeper:
         revision = candidate.model.revision
         checks: tuple[Check, ...] = ()
         for entry in self._entries(key, wish, candidate):
-            check = await self._decided(key, revision, checks, entry)
+            check = await self._decided(key, revision, checks, entry, returning=candidate.returning)
             checks = (*checks, check)
             if check.state is GateState.FAILED:
                 self._report(key, Gate(revision, GateState.FAILED, check.message, checks=checks))
@@ -97,13 +99,25 @@ class GateKeeper:
             entries.append(Entry(GateName.LOAD, lambda: self._under_load(key, wish, candidate, sent)))
         return tuple(entries)
 
-    async def _decided(self, key: Key, revision: str, before: tuple[Check, ...], entry: Entry) -> Check:
-        """The result of one gate that no further try will change."""
+    async def _decided(
+        self, key: Key, revision: str, before: tuple[Check, ...], entry: Entry, *, returning: bool
+    ) -> Check:
+        """The result of one gate that no further try will change.
+
+        The failure of a gate of a candidate that is ``returning`` is a warning: what changed since it served, and what
+        cannot be checked now, must not keep a bad revision in its place. A model that is not warm would serve nobody.
+        """
+        told_only = returning and entry.name is not GateName.WARM
+        if told_only and entry.seconds is not None:
+            entry = replace(entry, seconds=min(entry.seconds, LONGEST_WHEN_RETURNING))
         running = (*before, Check(entry.name, GateState.RUNNING))
         pause = RETRY
         self._report(key, Gate(revision, GateState.RUNNING, checks=running))
         while True:
             check = replace(await self._tried(entry), at=self._clock.now())
+            if told_only and check.state is GateState.FAILED:
+                message = f"{check.message}; told only, since it served before"
+                check = replace(check, state=GateState.WARNED, message=message, final=False)
             check = replace(check, message=clean(check.message, SENTENCE_LIMIT))
             if check.state is not GateState.FAILED or check.final:
                 return check
@@ -135,7 +149,7 @@ class GateKeeper:
         if candidate.returning:
             return Check(GateName.LOAD, GateState.SKIPPED, "it carried users before: there is no time to lose")
         load = candidate.gates.load
-        seconds = None if load is None else load.timeout.total_seconds()
+        seconds = None if load is None else seconds_of(load)
         async with self._bursts:
             # Its time counts from here: waiting for the bursts of others is no fault of this one.
             entry = Entry(GateName.LOAD, lambda: self._load.check(key, wish, candidate, requests), seconds)

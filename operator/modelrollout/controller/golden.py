@@ -58,9 +58,9 @@ class GoldenGate:
             if problem:
                 raise GoldenError(problem)
             sent[:] = [request.inputs for request in requests]
-            return await self._replayed(targets[0], requests, wanted, returning=candidate.returning)
+            return await self._replayed(targets[0], requests, wanted)
         except GoldenError as error:
-            return _refused(f"the golden set cannot be used: {error}", candidate.returning)
+            return _refused(f"the golden set cannot be used: {error}")
         except PortError as error:
             return _check(GateState.FAILED, str(error))
 
@@ -86,9 +86,7 @@ class GoldenGate:
             raise PortError(f"ConfigMap {name} has no key {entry} with text: add it, or correct configMap.key")
         return text
 
-    async def _replayed(
-        self, target: PodTarget, requests: Sequence[GoldenRequest], wanted: GoldenSet, *, returning: bool
-    ) -> Check:
+    async def _replayed(self, target: PodTarget, requests: Sequence[GoldenRequest], wanted: GoldenSet) -> Check:
         tolerances = {each.output: each for each in wanted.tolerances}
         wrong: list[str] = []
         worst = 0.0
@@ -108,7 +106,7 @@ class GoldenGate:
         if len(wrong) > wanted.max_failures:
             allowed = f" (at most {wanted.max_failures} may be)" if wanted.max_failures else ""
             message = f"{len(wrong)} of {len(requests)} golden requests answered otherwise than expected{allowed}"
-            return _refused(f"{message}: {told}", returning)
+            return _refused(f"{message}: {told}")
         told = f"but for {len(wrong)}: {told}" if wrong else f"the greatest difference is {worst:.3g}"
         return _check(
             GateState.PASSED, f"{len(requests)} golden requests answered as expected, {told}, on pod {target.pod}"
@@ -124,9 +122,7 @@ def _named(wrong: Sequence[str]) -> str:
     return f"{'; '.join(wrong[:NAMED])}{more}"
 
 
-def _refused(message: str, returning: bool) -> Check:
-    if returning:
-        return _check(GateState.WARNED, f"{message}; told only, since it served before")
+def _refused(message: str) -> Check:
     return Check(GateName.GOLDEN_SET, GateState.FAILED, message, final=True)
 
 

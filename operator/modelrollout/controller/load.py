@@ -19,10 +19,19 @@ from modelrollout.settings import Settings
 
 BURSTS = 2
 """How many candidates are under load at the same time."""
-LOWEST_RATE = 5.0
+RATE_IF_UNKNOWN = 5.0
+LOWEST_RATE = 0.5
 HIGHEST_RATE = 2000.0
 LOOKBACK = timedelta(minutes=10)
 WINDOW = timedelta(minutes=2)
+BESIDE_BURSTS = 40.0
+"""Seconds that two bursts may take beyond their durations: each may begin its last request 10 s late, and wait 10 s for
+its answer."""
+
+
+def seconds_of(wanted: LoadTest) -> float:
+    """How long the whole gate may take, which must be enough for two bursts."""
+    return max(wanted.timeout.total_seconds(), 2 * wanted.duration.total_seconds() + BESIDE_BURSTS)
 
 
 class LoadGate:
@@ -56,6 +65,8 @@ class LoadGate:
             return _check(GateState.SKIPPED, f"nothing was sent: {report.unsent}")
         if _too_slow(report, wanted) and not _failing(report, wanted):
             report = await self._servers.burst(targets, burst)
+        if report.again:
+            return _check(GateState.FAILED, f"the burst could not begin: {report.again}")
         message = f"{_told(report)}, at {rate:.4g}/s for {burst.seconds:g} s on {_pods(targets)} ({origin})"
         if _failing(report, wanted):
             gone = self._gone(key, targets)
@@ -88,9 +99,10 @@ class LoadGate:
             whole, origin = wanted.rate, "the spec's rate"
         else:
             seen = await self._rate_of_stable(key, wish, candidate)
-            whole = max(seen or 0.0, LOWEST_RATE)
-            origin = "stable's rate" if seen and seen > LOWEST_RATE else "the least rate"
-            origin += "" if seen is not None else ", stable's is not known"
+            if seen is None:
+                whole, origin = RATE_IF_UNKNOWN, "the rate where stable's is not known"
+            else:
+                whole, origin = max(seen, LOWEST_RATE), "stable's rate" if seen >= LOWEST_RATE else "the least rate"
         share = min(1.0, pods / max(candidate.replicas, 1))
         if share < 1.0:
             origin = f"{origin} of {whole:.4g}/s, the share of {pods} of {candidate.replicas} pods"

@@ -85,7 +85,7 @@ class Probe:
 
 
 class GateState(StrEnum):
-    """How far a gate is. Warned: it failed, and the spec asks to be told only."""
+    """How far a gate is. Warned: it failed, and is told only: the spec asks for that, or it goes back."""
 
     RUNNING = "Running"
     PASSED = "Passed"

@@ -311,6 +311,13 @@ async def test_a_burst_counts_every_error() -> None:
     assert (report.sent, report.failed, report.problem) == (20, 2, "INTERNAL: out of memory")
 
 
+async def test_a_burst_whose_inputs_cannot_be_asked_for_sent_nothing() -> None:
+    nobody = PodTarget("digits-b-0", "127.0.0.1", 9, "digits")
+    report = await TritonModelServer().burst([nobody], Burst(10.0, 0.2))
+    assert (report.sent, report.failed, report.unsent) == (0, 0, "")
+    assert "UNAVAILABLE" in report.again
+
+
 async def test_a_burst_never_exceeds_its_bounds_and_ends_when_nobody_answers() -> None:
     triton = FakeTriton(hang=True)
     async with serving(triton) as target:
