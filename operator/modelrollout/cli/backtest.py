@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from modelrollout.cli.options import (
 if TYPE_CHECKING:
     from modelrollout.adapters.userclient import UserClient
     from modelrollout.api.guard import Guard
+    from modelrollout.api.modeldeployment import ModelDeployment
+    from modelrollout.cli.policies import Policies
     from modelrollout.cli.view.backtest import Report
     from modelrollout.cli.view.past import Past
     from modelrollout.settings import Prometheus
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 MOST_EVALUATIONS = 50_000
 MOST_QUESTIONS = 5000
 ANSWER_WAIT = timedelta(seconds=60)
+_NAMED = r"([a-z0-9.-]+/)?[a-z0-9.-]+"
 QUIET = 2.0
 """Seconds after which a line of progress is shown."""
 
@@ -101,14 +105,23 @@ def backtest(
                 f"that would be {span // each} evaluations of each guard, at most {MOST_EVALUATIONS} are: make "
                 "--against shorter or --step longer"
             )
-        client = place.connect()
-        work = _gathered(client, place, paths, names, settings, span, each)
+        asked = _asked(place, paths, names, prometheus, settings)
+        work = _gathered(place.connect(), asked, settings, span, each)
         reports = _replayed(work, prometheus)
         _show(reports, output)
         if any(found.problem or found.served.invalid for report in reports for found in report.guards):
             raise SystemExit(int(Exit.INVALID))
         if any(report.fired for report in reports):
             raise SystemExit(int(Exit.TAKEN_BACK))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Over whose past to replay (empty: see ``_live``), and the ModelDeployments and policies of the files."""
+
+    names: tuple[str, ...]
+    wished: list[dict[str, Any]]
+    policies: Policies
 
 
 @dataclass(frozen=True)
@@ -133,18 +146,21 @@ def _span(text: str) -> timedelta:
         raise usage(f"--against {text}: give a time like 14d, 36h or 90m") from error
 
 
-def _gathered(
-    client: UserClient,
-    place: Place,
-    paths: tuple[str, ...],
-    names: tuple[str, ...],
-    settings: Path | None,
-    span: timedelta,
-    step: timedelta,
-) -> list[_Work]:
+def _asked(
+    place: Place, paths: tuple[str, ...], names: tuple[str, ...], prometheus: str | None, settings: Path | None
+) -> _Asked:
+    """What can be known without the cluster; raises a Complaint about what is wrong with it."""
+    from modelrollout.cli import surroundings
     from modelrollout.cli.documents import read_documents
     from modelrollout.cli.policies import in_documents, is_policy, policy_problem
 
+    for name in names:
+        if re.fullmatch(_NAMED, name) is None:
+            raise usage(f"--deployment {name}: write NAMESPACE/NAME, NAME or all")
+    if prometheus is not None:
+        surroundings.prometheus_of("", None, prometheus)
+    if settings is not None:
+        surroundings.operator_settings(None, "", settings)
     documents = read_documents(paths)
     for document in documents:
         problem = policy_problem(document)[1] if is_policy(document) else None
@@ -154,11 +170,32 @@ def _gathered(
     policies = in_documents(documents, place.namespace)
     if paths and not wished and not policies.known:
         raise Complaint(f"{', '.join(paths)} has neither policies nor ModelDeployments", Exit.INVALID)
-    live = _live(client, names, wished)
+    for item in wished:
+        _parsed(item, place.namespace or "default")
+    return _Asked(names, wished, policies)
+
+
+def _parsed(item: dict[str, Any], namespace: str) -> ModelDeployment:
+    """The ModelDeployment of a file or the cluster, in ``namespace`` where it names none; raises a Complaint."""
+    from modelrollout.api.errors import InvalidSpec
+    from modelrollout.api.modeldeployment import parse_modeldeployment
+
+    metadata = item.get("metadata") if isinstance(item.get("metadata"), dict) else {}
+    place = (metadata or {}).get("namespace") or namespace
+    try:
+        return parse_modeldeployment({**item, "metadata": {**(metadata or {}), "namespace": place}})
+    except InvalidSpec as error:
+        raise Complaint(f"{place}/{(metadata or {}).get('name')}: {error}", Exit.INVALID) from error
+
+
+def _gathered(
+    client: UserClient, asked: _Asked, settings: Path | None, span: timedelta, step: timedelta
+) -> list[_Work]:
+    live = _live(client, asked.names, asked.wished)
     if not live:
         raise Complaint("there is no ModelDeployment to replay")
     now = client.now().replace(microsecond=0)
-    return [_work(client, item, wished, policies, settings, (now - span, now), step) for item in live]
+    return [_work(client, item, asked.wished, asked.policies, settings, (now - span, now), step) for item in live]
 
 
 def _live(client: UserClient, names: tuple[str, ...], wished: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,14 +220,12 @@ def _work(
     client: UserClient,
     item: dict[str, Any],
     wished: list[dict[str, Any]],
-    files: Any,
+    files: Policies,
     settings: Path | None,
     times: tuple[datetime, datetime],
     step: timedelta,
 ) -> _Work:
     """What to replay of one ModelDeployment: the guards of the files, else those that it has."""
-    from modelrollout.api.errors import InvalidSpec
-    from modelrollout.api.modeldeployment import parse_modeldeployment
     from modelrollout.cli import surroundings
     from modelrollout.cli.policies import applied, in_cluster, only_from
     from modelrollout.cli.reading import children_of
@@ -201,11 +236,8 @@ def _work(
     namespace, name = str(item["metadata"].get("namespace") or client.namespace), str(item["metadata"]["name"])
     client.namespace = namespace
     mine = [each for each in wished if (each.get("metadata") or {}).get("name") == name]
-    try:
-        raw = mine[0] if mine else item
-        wish = parse_modeldeployment({**raw, "metadata": {**(raw.get("metadata") or {}), "namespace": namespace}})
-    except InvalidSpec as error:
-        raise Complaint(f"{namespace}/{name}: {error}", Exit.INVALID) from error
+    raw = mine[0] if mine else item
+    wish = _parsed({**raw, "metadata": {**raw["metadata"], "namespace": namespace}}, namespace)
     if files.known and not mine:
         resolution, notes = only_from(wish, files)
     else:

@@ -13,15 +13,30 @@ from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint
 
 
+class NotYamlError(Exception):
+    """The words that follow the name of the file: what is wrong with its text."""
+
+
+def parsed(text: str) -> list[Any]:
+    """The documents of a YAML text, in order. Raises NotYamlError."""
+    try:
+        return list(yaml.safe_load_all(text))
+    except RecursionError:
+        raise NotYamlError("is nested too deeply to be read") from None
+    # A ValueError is a date that there is not.
+    except (yaml.YAMLError, ValueError) as error:
+        raise NotYamlError(f"is not YAML: {' '.join(str(error).split())}") from error
+
+
 def read_documents(paths: Iterable[str]) -> list[dict[str, Any]]:
     """The objects of all files, in order; ``-`` is standard input. Raises a Complaint."""
     documents: list[Any] = []
     for path in paths:
         try:
             text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
-            documents += yaml.safe_load_all(text)
+            documents += parsed(text)
         except (OSError, UnicodeDecodeError) as error:
             raise Complaint(f"{path} cannot be read: {error}", Exit.USAGE) from error
-        except yaml.YAMLError as error:
-            raise Complaint(f"{path} is not YAML: {' '.join(str(error).split())}", Exit.INVALID) from error
+        except NotYamlError as error:
+            raise Complaint(f"{path} {error}", Exit.INVALID) from error
     return [item for item in documents if isinstance(item, dict)]

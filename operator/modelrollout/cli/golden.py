@@ -105,7 +105,7 @@ def record(
     except PbtxtError as error:
         raise Complaint(f"{embed}: {error}", Exit.INVALID) from error
     target.write_text(text if configmap is None else _config_map(configmap, text), encoding="utf-8")
-    click.echo(f"wrote {target}: {len(recorded)} requests")
+    click.echo(f"wrote {target}: {_counted(recorded)}")
     if embed is not None and config is not None:
         embed.write_text(config, encoding="utf-8")
         click.echo(f"wrote {embed}: parameter {parameter}")
@@ -145,8 +145,9 @@ def check(
     for line in wrong:
         click.echo(line)
     if wrong:
-        raise Complaint(f"{len(wrong)} of {len(requests)} requests were answered otherwise than expected")
-    click.echo(f"{len(requests)} requests were answered as expected")
+        was = "was" if len(wrong) == 1 else "were"
+        raise Complaint(f"{len(wrong)} of {_counted(requests)} {was} answered otherwise than expected")
+    click.echo(f"{_counted(requests)} {'was' if len(requests) == 1 else 'were'} answered as expected")
 
 
 @golden.command(epilog=examples("modelrollout golden embed golden.json models/digits/config.pbtxt"))
@@ -166,7 +167,7 @@ def embed(file: Path, config: Path, parameter: str) -> None:
     except PbtxtError as error:
         raise Complaint(f"{config}: {error}", Exit.INVALID) from error
     config.write_text(changed, encoding="utf-8")
-    click.echo(f"wrote {config}: parameter {parameter} with {len(requests)} requests")
+    click.echo(f"wrote {config}: parameter {parameter} with {_counted(requests)}")
 
 
 async def _recorded(
@@ -202,23 +203,31 @@ async def _recorded(
 async def _checked(
     url: str, model: str, requests: Sequence[GoldenRequest], tolerances: dict[str, OutputTolerance]
 ) -> tuple[Signature, list[str]]:
+    """What the model is, and of each request that it answers otherwise than expected what is wrong."""
     from modelrollout.evidence.answers import compare
     from modelrollout.evidence.golden import misfit
 
     server, target = _server(url, model)
     signature = await server.signature(target)
+    ignored = {tolerance.output for tolerance in tolerances.values() if tolerance.ignore}
     wrong: list[str] = []
     if misfit(requests, signature, tuple(tolerances.values())):
         return signature, wrong
     for request in requests:
         try:
-            answer = await server.infer(target, request.inputs, [tensor.name for tensor in request.outputs])
+            names = [tensor.name for tensor in request.outputs if tensor.name not in ignored]
+            answer = await server.infer(target, request.inputs, names)
         except ModelError as error:
             wrong.append(f"{request.name}: {error}")
             continue
         found = compare(request.outputs, answer, tolerances)
-        wrong += [f"{request.name}, {sentence}" for sentence in found.sentences]
+        if found.sentences:
+            wrong.append("\n".join(f"{request.name}, {sentence}" for sentence in found.sentences))
     return signature, wrong
+
+
+def _counted(requests: Sequence[GoldenRequest]) -> str:
+    return f"{len(requests)} request{'' if len(requests) == 1 else 's'}"
 
 
 def _server(url: str, model: str) -> tuple[Server, PodTarget]:

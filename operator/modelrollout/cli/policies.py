@@ -46,7 +46,9 @@ def in_documents(documents: Iterable[object], namespace: str | None = None) -> P
     found = []
     for document in documents:
         if isinstance(document, dict) and is_policy(document):
-            metadata = dict(document.get("metadata") or {})
+            # Whether it is a mapping is checked with the rest of the policy.
+            given = document.get("metadata")
+            metadata = dict(given) if isinstance(given, dict) else {}
             if namespace and not metadata.get("namespace"):
                 metadata["namespace"] = namespace
             found.append(read_policy({**document, "metadata": metadata}))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment, revision_name
 from modelrollout.api.modelrevision import revision_spec
 from modelrollout.api.status import GuardStatus
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 OPERATOR = "app.kubernetes.io/component=operator"
 SETTINGS_KEY = "settings.yaml"
 LONG_AGO = timedelta(hours=2)
-"""Since when what serves has had its traffic, for guards that look back an hour at most."""
+"""Since when, at least, what serves has had its traffic; longer ago for guards that look further back."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,16 @@ def checked_guards(
     request = _request(wish, live, now)
     profile = profile_of(wish, settings)
     trial = Context.of(wish, request, profile, resolution.definitions, enforces(settings))
-    resolved = resolve_guards(rollout.guards, trial, now)
+    resolved = tuple(found for guard in rollout.guards for found in resolve_guards((guard,), _aged(trial, guard), now))
     stable = live.status.revisions.stable if live is not None else None
     prometheus, note = prometheus_of(rollout.prometheus, settings, url)
     if prometheus is None:
         return tuple(Checked(each, None, origins.get(each.guard.name)) for each in resolved), note
-    results = asyncio.run(_ask(wish, trial.other if stable else trial, request, prometheus, now))
+    served = trial.other if stable else trial
+    asked: dict[Context, list[Guard]] = {}
+    for guard in rollout.guards:
+        asked.setdefault(_aged(served, guard), []).append(guard)
+    results = asyncio.run(_ask(asked, request, prometheus, now))
     values = {result.name: result for result in results}
     told = (
         f"today's values are those of {stable}, which serves"
@@ -153,7 +159,8 @@ def live_guards(snapshot: Snapshot, url: str) -> tuple[GuardStatus, ...]:
     if prometheus is None:
         return ()
     context = Context.of(snapshot.wish, request, profile_of(snapshot.wish, None), snapshot.definitions)
-    results = asyncio.run(_ask(snapshot.wish, context, request, prometheus, snapshot.now))
+    asked = {context: snapshot.wish.spec.rollout.guards}
+    results = asyncio.run(_ask(asked, request, prometheus, snapshot.now))
     return statuses_of(results)
 
 
@@ -200,18 +207,28 @@ def prometheus_of(name: str, settings: Settings | None, url: str | None) -> tupl
     return settings.prometheus[name], ""
 
 
+def _aged(context: Context, guard: Guard) -> Context:
+    """As if traffic had begun so long ago that all evaluations of ``guard`` have their whole window."""
+    needed = guard.window + max(guard.warm_up, guard.label_delay) + guard.of * context.interval
+    return replace(context, since=min(context.since, context.since + LONG_AGO - needed))
+
+
 async def _ask(
-    wish: ModelDeployment, context: Context, request: EvaluationRequest, settings: Prometheus, now: datetime
+    asked: Mapping[Context, Sequence[Guard]], request: EvaluationRequest, settings: Prometheus, now: datetime
 ) -> tuple[GuardResult, ...]:
+    """The results of the guards, each asked in its context."""
     from modelrollout.adapters.prometheus import PrometheusMetrics
     from modelrollout.controller.evaluation import evaluate
 
     metrics = PrometheusMetrics(settings)
     try:
-        evaluation = await evaluate(metrics, wish.spec.rollout.guards, context, request, _At(now), with_arms=False)
+        found = [
+            await evaluate(metrics, guards, context, request, _At(now), with_arms=False)
+            for context, guards in asked.items()
+        ]
     finally:
         await metrics.close()
-    return evaluation.results
+    return tuple(result for evaluation in found for result in evaluation.results)
 
 
 class _At:

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
+from modelrollout.api.base import GROUP, clean
+from modelrollout.api.crd import RESOURCES
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import parse_modeldeployment, revision_name
 from modelrollout.api.rolloutspec import PolicyKind
+from modelrollout.cli.documents import NotYamlError, parsed
 from modelrollout.cli.options import examples
 from modelrollout.cli.policies import Policies, applied, in_documents, is_policy, policy_problem, unknown_slis
 from modelrollout.cli.view.origins import origin_words
 from modelrollout.evidence.check import guards_problem
 from modelrollout.evidence.policies import Resolution
+
+KINDS = tuple(resource.kind for resource in RESOURCES)
 
 
 @click.command(
@@ -43,9 +47,13 @@ def validate(files: tuple[Path, ...], more: tuple[Path, ...]) -> None:
     bad, documents = 0, list[tuple[Path, Any]]()
     for path in (*files, *more):
         try:
-            documents += ((path, each) for each in yaml.safe_load_all(path.read_text("utf-8")) if each)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            click.echo(f"{path}: is not YAML: {' '.join(str(error).split())}", err=True)
+            found = parsed(path.read_text("utf-8"))
+            problem = _unknown(found)
+        except (NotYamlError, UnicodeDecodeError) as error:
+            found, problem = [], str(error) if isinstance(error, NotYamlError) else f"is not UTF-8 text: {error}"
+        documents += ((path, each) for each in found)
+        if problem is not None:
+            click.echo(f"{path}: {problem}", err=True)
             bad += 1
     # What is in no file may be in the cluster.
     policies = Policies(in_documents(each for _, each in documents).known, frozenset(PolicyKind))
@@ -56,6 +64,22 @@ def validate(files: tuple[Path, ...], more: tuple[Path, ...]) -> None:
             bad += _check(path, document, policies)
     if bad:
         raise SystemExit(1)
+
+
+def _unknown(documents: list[Any]) -> str | None:
+    """Why a file has something that was meant for us and is not checked; None where all is checked."""
+    objects = [each for each in documents if isinstance(each, dict)]
+    stranger = next((each for each in objects if _ours(each) and each.get("kind") not in KINDS), None)
+    if stranger is not None:
+        kind = clean(str(stranger.get("kind")), 63)
+        return f"kind {kind} of {GROUP} is not known: there are {', '.join(KINDS)}"
+    if not any(is_policy(each) or each.get("kind") == "ModelDeployment" for each in objects):
+        return "has no ModelDeployment and no policy: there is nothing to check"
+    return None
+
+
+def _ours(document: dict[str, Any]) -> bool:
+    return str(document.get("apiVersion")).partition("/")[0] == GROUP
 
 
 def _check_policy(path: Path, document: dict[str, Any]) -> int:

@@ -26,7 +26,7 @@ LONGEST_OF_COUNTERS = timedelta(hours=1)
 
 _WHY_COMPARED = "relativeTo and confidence weigh the counts of an arm's requests, and there are none of"
 
-_NO_LABELS = "labelDelay is for SLIs of labels (accuracy, precision, recall), not {}: remove it"
+_NO_LABELS = "labelDelay is for SLIs of labels (accuracy, precision, recall, calibration-error), not {}: remove it"
 
 
 def guards_problem(
@@ -76,9 +76,7 @@ def _check_counters(guard: Guard, entry: Indicator, context: Context) -> None:
     if guard.where:
         raise CatalogError(f"where means nothing to {guard.sli}, which counts all requests of the arm: remove it")
     if guard.label_delay:
-        raise CatalogError(
-            f"labelDelay is for SLIs of labels (accuracy, precision, recall), not {guard.sli}: remove it"
-        )
+        raise CatalogError(_NO_LABELS.format(guard.sli))
     if guard.window > LONGEST_OF_COUNTERS:
         raise CatalogError(
             f"the window of {guard.sli} is at most {format_duration(LONGEST_OF_COUNTERS)}: it is made of raw samples"
@@ -93,9 +91,7 @@ def _check_query(guard: Guard, entry: QueryIndicator, observation: Observation |
     if guard.min_samples and entry.samples is None:
         raise CatalogError(f"minSamples needs the query `samples` in the definition of the SLI {guard.sli}")
     if guard.label_delay and not entry.quality and entry.origin != "policy":
-        raise CatalogError(
-            f"labelDelay is for SLIs of labels (accuracy, precision, recall), not {guard.sli}: remove it"
-        )
+        raise CatalogError(_NO_LABELS.format(guard.sli))
     lacking = [part for part in entry.requires if observation is None or not _has(observation, part)]
     if lacking:
         parts = " and ".join(f"spec.observation.{part}" for part in lacking)

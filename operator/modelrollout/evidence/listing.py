@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from modelrollout.api.guard import Sli
-from modelrollout.evidence.queried import QueryIndicator, queried
+from modelrollout.evidence.queried import QueryIndicator, Scope, queried
 from modelrollout.evidence.slis import Catalog, Indicator, Kind, catalog
 
 FORMULAS = {
@@ -19,9 +19,10 @@ FORMULAS = {
 class Described:
     """One SLI.
 
-    ``worse`` is ``higher`` or ``lower``. ``origin`` names the catalog. ``absent`` is why this gateway does not have it;
-    nothing else is known of it then. ``queries`` are templates by name, ``series`` says of a gateway's counters which
-    labels give them their role, ``clusters`` what $cluster stands for by source, ``blind`` what they cannot show.
+    ``worse`` is ``higher`` or ``lower``, ``scope`` is arm, candidate or inputs. ``origin`` names the catalog.
+    ``absent`` is why this gateway does not have it; nothing else is known of it then. ``queries`` are templates by
+    name, ``series`` says of a gateway's counters which labels give them their role, ``clusters`` what $cluster stands
+    for by source, ``blind`` what they cannot show.
     """
 
     name: str
@@ -89,13 +90,19 @@ def _computed(name: str, entry: QueryIndicator) -> Described:
         unit=entry.unit,
         worse=_worse(entry.direction),
         description=entry.description,
-        scope=str(entry.scope),
+        scope=_scope(entry),
         subject=entry.subject_name,
         where=tuple(entry.where or ()),
         requires=tuple(f"spec.observation.{part}" for part in entry.requires),
         needs=entry.needs,
         queries={"value": entry.query, **samples},
     )
+
+
+def _scope(entry: QueryIndicator) -> str:
+    """What compares with stable is about the candidate alone."""
+    compares = entry.scope is Scope.ARM and any("$stable" in text for text in entry.texts())
+    return "candidate" if compares else str(entry.scope)
 
 
 def _worse(direction: str) -> str:

@@ -342,6 +342,56 @@ def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
     assert "did you mean error-ratio" in run("validate", str(bad)).output
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no ModelDeployment and no policy"),
+        ("- kind: ModelDeployment", "has no ModelDeployment and no policy"),
+        ("{apiVersion: v1, kind: ConfigMap}", "has no ModelDeployment and no policy"),
+        ("kind: ModelDeploymnt", "has no ModelDeployment and no policy"),
+        (f"{POLICIES}---\n{{apiVersion: modelrollout.io/v1alpha1, kind: RolloutPolcy}}", "kind RolloutPolcy of"),
+        ("{kind: RolloutPolicy, metadata: house}", "metadata: should be a valid dictionary"),
+        ("a: " + "[" * 20_000, "is nested too deeply to be read"),
+        ("a: 2026-02-30", "is not YAML: day is out of range"),
+    ],
+)
+def test_validate_passes_no_file_over(tmp_path: Any, text: str, sentence: str) -> None:
+    good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
+    good.write_text(f"{POLICIES}---\n{{apiVersion: v1, kind: ConfigMap}}")
+    bad.write_text(text)
+    result = run("validate", str(good), str(bad))
+    assert result.exit_code == 1
+    assert f"{bad}: {sentence}" in result.output
+    assert f"{good}: ClusterRolloutPolicy house is valid" in result.output
+    assert run("validate", str(good)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "code", "sentence"),
+    [
+        ((), "[", 6, "is not YAML"),
+        ((), "a: " + "[" * 20_000, 6, "is nested too deeply to be read"),
+        ((), "kind: ConfigMap", 6, "has neither policies nor ModelDeployments"),
+        ((), "{kind: ModelDeployment, metadata: {name: digits}}", 6, "default/digits: spec: is required"),
+        ((), POLICIES.replace("error-ratio", "eror-ratio").replace("sli: eror", "sle: eror"), 6, "unknown field"),
+        (("--deployment", "a/b/c"), POLICIES, 2, "--deployment a/b/c: write NAMESPACE/NAME"),
+        (("--prometheus", "localhost"), POLICIES, 2, "--prometheus localhost is not a base address"),
+        ((), POLICIES, 1, "cannot log in"),
+    ],
+)
+def test_a_backtest_checks_what_it_is_given_before_it_logs_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, words: tuple[str, ...], text: str, code: int, sentence: str
+) -> None:
+    def refused(self: Place, timeout: float = 10.0) -> Cluster:
+        raise TransientError("cannot log in to a cluster: there is no kubeconfig")
+
+    monkeypatch.setattr(Place, "connect", refused)
+    file = tmp_path / "file.yaml"
+    file.write_text(text)
+    result = run("backtest", "--against", "3d", "-f", str(file), *words)
+    assert (result.exit_code, sentence in result.output) == (code, True), result.output
+
+
 def test_completion_of_commands_options_and_names(cluster: Cluster) -> None:
     assert completion.answers([], "prom") == [
         "promote\tGo on where a person is waited for; --full: to all traffic.",

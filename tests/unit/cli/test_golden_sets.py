@@ -107,7 +107,9 @@ def test_recorded_answers_are_met_until_the_model_answers_otherwise(served: tupl
     assert "3 of 3 requests were answered otherwise than expected" in wrong.output
     loose = ("check", file, "--url", url, "--model", "digits", "--absolute", "sum=9")
     assert call(*loose).exit_code == 0
+    assert [tensor["name"] for tensor in model.asked[-1]["outputs"]] == ["sum"]
     assert call(*loose[:-2], "--ignore", "sum").exit_code == 0
+    assert model.asked[-1]["outputs"] == []
     assert "tolerances names output som" in call(*loose[:-2], "--ignore", "som").output
 
 

@@ -40,6 +40,8 @@ def test_a_document_has_what_a_program_needs() -> None:
     assert {"error-ratio", "latency-p99", *queried()} <= set(found)
     drift = found["input-psi"]
     assert (drift["unit"], drift["worse"], drift["scope"], drift["subject"]) == ("index", "higher", "inputs", "feature")
+    assert [found[name]["scope"] for name in ("label-flips", "answer-differences")] == ["candidate"] * 2
+    assert {found[name]["scope"] for name in ("output-psi", "accuracy", "error-ratio")} == {"arm"}
     assert drift["requires"] == ["spec.observation.profile"]
     assert drift["needs"] == ['modelrollout_observer_feature_total{modeldeployment="$name"}']
     assert drift["queries"]["value"] == queried()["input-psi"].query

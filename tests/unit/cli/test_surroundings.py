@@ -117,6 +117,18 @@ def test_queries_are_resolved_for_the_revision_that_would_be_tried() -> None:
     assert "give --prometheus" in note
 
 
+def test_a_guard_that_looks_back_for_days_is_asked_over_its_whole_window() -> None:
+    scores = {"name": "scores", "sli": "output-psi", "max": 0.2, "window": "48h", "of": 3}
+    short = {"name": "short", "query": "vector(1)", "max": 2, "window": "10m"}
+    long = wish(
+        rollout={"guards": [scores, short]}, observation={"profile": {"parameter": "profile"}, "comparison": {}}
+    )
+    checked, _ = surroundings.checked_guards(Resolution(long), read("canary-step"), None, NOBODY, NOW)
+    queries = [" ".join(each.resolved.queries.values()) for each in checked]
+    assert "offset 2d" in queries[0]
+    assert [each.result.name for each in checked if each.result] == ["scores", "short"]
+
+
 def test_a_prometheus_that_does_not_answer_is_no_failure_of_the_plan() -> None:
     checked, note = surroundings.checked_guards(Resolution(wish()), read("canary-step"), None, NOBODY, NOW)
     assert {each.result.verdict for each in checked if each.result} == {Verdict.PROVIDER_DOWN}
