@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 import promql_parser
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from modelrollout.api.status import Phase
+from modelrollout.observer.exposition import Exposition
+from modelrollout.observer.registry import Registry
 from modelrollout.render.names import is_observer
 from modelrollout.settings import parse
 from modelrollout.telemetry import Telemetry
@@ -294,11 +298,26 @@ def test_labels_are_taken_from_those_who_may_send_them(peers: list[Any]) -> None
     assert [rule["from"] for rule in rules] == ([peers] if peers else [])
 
 
+def test_prometheus_finds_the_observers_by_service_monitors() -> None:
+    assert "ServiceMonitor" not in {body["kind"] for body in of_observers(OBSERVED)}
+    found = of_observers({**OBSERVED, "metrics": {"serviceMonitor": {"enabled": True, "labels": {"release": "p"}}}})
+    monitors = [body for body in found if body["kind"] == "ServiceMonitor"]
+    assert {body["metadata"]["namespace"] for body in monitors} == {"one", "two"}
+    service = next(body for body in found if body["kind"] == "Service")
+    for monitor in monitors:
+        assert monitor["metadata"]["labels"]["release"] == "p"
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+
+
 def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
     values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
     rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
     telemetry = Telemetry()
     known = {family.name for family in telemetry.registry.collect()}
+    observed = Exposition(Registry(time.monotonic), "p", lambda: (0, 0.0)).text()
+    known |= {family.name for family in text_string_to_metric_families(observed)}
     for rule in rules:
         promql_parser.parse(rule["expr"])
         asked = set(re.findall(r"\bmodelrollout_\w+", rule["expr"]))
@@ -306,4 +325,6 @@ def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
         assert {name.removesuffix("_total") for name in asked} <= known
         for phase in re.findall(r'phase="(\w+)"', rule["expr"]):
             assert phase in set(Phase)
+        for outcome in re.findall(r'outcome="(\w+)"', rule["expr"]):
+            assert f'outcome="{outcome}"' in observed
     assert not [body for body in rendered("ops") if body["kind"] == "PrometheusRule"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import http.client
 import json
+import re
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import click
 
@@ -19,6 +22,7 @@ from modelrollout.cli.failing import Complaint, plainly
 from modelrollout.cli.options import examples
 
 BATCH = 1000
+_WHOLE = re.compile(r"([+-]?\d{1,15})\.0+")
 _MEANINGS = {
     "unknown_id": "no answer with this id was seen (only sampled requests are asked)",
     "too_late": "the answer waited longer than labels.window, or was pushed out by labels.maxPending",
@@ -35,7 +39,7 @@ _MEANINGS = {
         "modelrollout labels - --url http://127.0.0.1:8080 --modeldeployment digits < truth.jsonl",
     )
 )
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @click.option("--url", required=True, help="Address of the observer's label port, like http://127.0.0.1:8080.")
 @click.option("--modeldeployment", help="Only join with answers of this ModelDeployment.")
 @click.option("--batch", default=BATCH, show_default=True, type=click.IntRange(1, 10_000), help="Labels a request.")
@@ -46,12 +50,13 @@ def labels(file: Path, url: str, modeldeployment: str | None, batch: int, timeou
     Exit code 6 where not one label was taken.
     """
     accepted, sent, refused = 0, 0, Counter[str]()
+    _check_url(url)
     with plainly():
         entries = _entries(file)
         while chunk := list(islice(entries, batch)):
             answer = _send(url, modeldeployment, chunk, timeout)
-            accepted += int(answer.get("accepted") or 0)
-            refused.update(answer.get("refused") or {})
+            accepted += answer["accepted"]
+            refused.update(answer["refused"])
             sent += len(chunk)
             click.echo(f"{sent} sent, {accepted} joined", err=True)
     click.echo(f"{accepted} of {sent} labels joined")
@@ -82,7 +87,11 @@ def _csv(file: Path) -> Iterator[dict[str, Any]]:
                 f"{file}: the first line must name the columns id and label (and perhaps slice)", Exit.INVALID
             )
         for row in rows:
-            yield {key: row[key] for key in ("id", "label", "slice") if row.get(key)}
+            entry = {key: row[key] for key in ("id", "label", "slice") if row.get(key)}
+            # Tables write whole numbers as 1.0; the class is 1, as it is where JSON says 1.0.
+            if (whole := _WHOLE.fullmatch(entry.get("label", "").strip())) is not None:
+                entry["label"] = str(int(whole[1]))
+            yield entry
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:
@@ -92,7 +101,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 entry = None
             if not isinstance(entry, dict):
                 raise Complaint(
@@ -101,11 +110,19 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: float) -> dict[str, Any]:
-    from urllib.parse import urlencode
-
+def _check_url(url: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise Complaint(f"{url}: must begin with http:// or https://", Exit.USAGE)
+    try:
+        parts = urlsplit(url)
+        found = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", url)
+    except ValueError:
+        found = False
+    if not found:
+        raise Complaint(f"{url!r} is no address: give one like http://127.0.0.1:8080", Exit.USAGE)
+
+
+def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: float) -> dict[str, Any]:
     place = url.rstrip("/") + "/v1/labels" + (f"?{urlencode({'modeldeployment': name})}" if name else "")
     request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
         place, json.dumps(chunk).encode(), {"Content-Type": "application/json"}, method="POST"
@@ -117,10 +134,15 @@ def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: floa
             answer: Any = json.loads(response.read(65536))
     except urllib.error.HTTPError as error:
         raise Complaint(f"{url}: HTTP {error.code}: {error.read(500).decode('utf-8', 'replace').strip()}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
         raise Complaint(
             f"{url}: {getattr(error, 'reason', None) or error}: is it the observer's label port?"
         ) from error
-    if not isinstance(answer, dict):
+    if (
+        not isinstance(answer, dict)
+        or not isinstance(answer.get("accepted"), int)
+        or not isinstance(refused := answer.get("refused"), dict)
+        or not all(isinstance(number, int) for number in refused.values())
+    ):
         raise Complaint(f"{url} does not answer like an observer")
     return answer

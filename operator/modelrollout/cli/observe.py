@@ -102,8 +102,15 @@ async def _until_stopped(observer: Observer) -> int:
         running.cancel()
         await asyncio.wait([running], timeout=5.0)
     if problem is not None:
-        _LOGGER.error("stopping: %s", problem)
+        _LOGGER.error("stopping: %s", "; ".join(_sentences(problem)))
     return 1 if problem is not None else 0
+
+
+def _sentences(problem: BaseException) -> list[str]:
+    """What went wrong; a group of errors says only how many it has."""
+    if isinstance(problem, BaseExceptionGroup):
+        return [sentence for each in problem.exceptions for sentence in _sentences(each)]
+    return [f"{type(problem).__name__}: {problem}" if not isinstance(problem, OSError) else str(problem)]
 
 
 def _own_namespace() -> str:

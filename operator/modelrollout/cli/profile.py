@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from modelrollout.profile.model import Profile
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_READ = click.Path(path_type=Path, dir_okay=False, exists=True)
+KEY = "profile.json"
 LARGEST_CONFIG_MAP = 1_000_000
 
 
@@ -38,7 +40,7 @@ def profile() -> None:
         "modelrollout profile make train.npz --model digits --outputs predictions.npz --embed digits/config.pbtxt",
     )
 )
-@click.argument("data", type=_FILE)
+@click.argument("data", type=_READ)
 @click.option("--model", required=True, help="Name of the model, as clients call it.")
 @click.option(
     "--input",
@@ -54,13 +56,13 @@ def profile() -> None:
     metavar="TENSOR=COLUMN,...",
     help="Columns of DATA (or arrays of --outputs) that are the model's answers.",
 )
-@click.option("--outputs", "predictions", type=_FILE, help="The model's answers: a file with an array or column each.")
+@click.option("--outputs", "predictions", type=_READ, help="The model's answers: a file with an array or column each.")
 @click.option("--categorical", default="", metavar="COLUMN,...", help="Columns of numbers that are categories.")
 @click.option("--drop", default="", metavar="COLUMN,...", help="Columns to leave out.")
 @click.option("--bins", default=10, show_default=True, type=click.IntRange(2, 64), help="Bins of a number.")
 @click.option("-o", "--out", type=_FILE, help="Where to write the profile; default is standard output.")
 @click.option("--configmap", metavar="NAME", help="Write a ConfigMap of this name with the key profile.json instead.")
-@click.option("--embed", type=_FILE, metavar="CONFIG.PBTXT", help="Put it into this model configuration instead.")
+@click.option("--embed", type=_READ, metavar="CONFIG.PBTXT", help="Put it into this model configuration instead.")
 @click.option("--parameter", default="profile", show_default=True, help="Parameter of the configuration for --embed.")
 def make(
     data: Path,
@@ -95,6 +97,7 @@ def make(
         made = make_profile(model, columns, given, bins)
     except ProfileError as error:
         raise Complaint(str(error), Exit.INVALID) from error
+    _warn(made, [column.name for column in columns])
     text = dump(made)
     if embed is not None:
         _embed(embed, parameter, made)
@@ -102,15 +105,15 @@ def make(
     else:
         _write(out, _config_map(configmap, text) if configmap else text)
     where = f" -> {out}" if out else ""
-    click.echo(f"{made.samples} rows, {len(made.features)} features, {len(made.outputs)} outputs{where}", err=True)
+    click.echo(f"{_many(made.samples, 'row')}, {_parts(made)}{where}", err=True)
 
 
 @profile.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_READ)
 def show(file: Path) -> None:
-    """Show a profile as a table: a bar for each bin."""
+    """Show a profile (or the ConfigMap that has it) as a table: a bar for each bin."""
     found = _read(file)
-    click.echo(f"model {found.model}, made of {found.samples} rows")
+    click.echo(f"model {found.model}, made of {_many(found.samples, 'row')}")
     for what, parts in (("feature", found.features), ("output", found.outputs)):
         for part in parts:
             tensor = getattr(part, "input", None) or getattr(part, "output", "")
@@ -123,12 +126,14 @@ def show(file: Path) -> None:
 
 
 @profile.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_READ)
 @click.option("--url", required=True, metavar="HOST:PORT", help="gRPC address of a Triton that serves the model.")
 def check(file: Path, url: str) -> None:
     """Check whether a profile fits the model's inputs and outputs; exit code 6 if not."""
     from modelrollout.profile.contract import misfits
 
+    if url.startswith(("http://", "https://")):
+        raise click.UsageError("--url is an address of gRPC, HOST:PORT without http://, like 127.0.0.1:8001")
     found = _read(file)
     with plainly():
         problems = misfits(found, _contract(url, found.model))
@@ -136,7 +141,7 @@ def check(file: Path, url: str) -> None:
         click.echo(f"{what}: {why}", err=True)
     if problems:
         raise Complaint(f"{len(problems)} of {len(found.features) + len(found.outputs)} parts do not fit", Exit.INVALID)
-    click.echo(f"fits: {len(found.features)} features, {len(found.outputs)} outputs of model {found.model}")
+    click.echo(f"fits: {_parts(found)} of model {found.model}")
 
 
 def _contract(url: str, model: str) -> Contract:
@@ -162,11 +167,49 @@ def _read(file: Path) -> Profile:
     from modelrollout.profile.model import ProfileError, parse
 
     try:
-        return parse(file.read_bytes())
+        return parse(_unwrapped(file, file.read_bytes()))
     except OSError as error:
         raise Complaint(f"{file}: cannot be read: {error.strerror}") from error
     except ProfileError as error:
         raise Complaint(f"{file}: {error}", Exit.INVALID) from error
+
+
+def _unwrapped(file: Path, data: bytes) -> bytes | str:
+    """The profile in a ConfigMap's manifest, JSON or YAML; any other text as it is."""
+    import yaml
+
+    if b"ConfigMap" not in data:
+        return data
+    try:
+        body = json.loads(data) if data.lstrip().startswith(b"{") else yaml.safe_load(data)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return data
+    if not isinstance(body, dict) or body.get("kind") != "ConfigMap":
+        return data
+    entries = body.get("data")
+    text = entries.get(KEY) if isinstance(entries, dict) else None
+    if not isinstance(text, str):
+        raise Complaint(f"{file}: is a ConfigMap without the key {KEY}: give the profile itself", Exit.INVALID)
+    return text
+
+
+def _warn(made: Profile, columns: list[str]) -> None:
+    """Say what of the columns is of no use."""
+    there = {part.name for part in made.features}
+    for name in columns:
+        if name not in there:
+            click.echo(f"{name}: left out, no row has a value", err=True)
+    for part in made.features:
+        if part.kind == "categorical" and not part.categories:
+            click.echo(f"{part.name}: no word is common enough for a category, all are other: --drop it", err=True)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _parts(found: Profile) -> str:
+    return f"{_many(len(found.features), 'feature')}, {_many(len(found.outputs), 'output')}"
 
 
 def _write(out: Path | None, text: str) -> None:
@@ -185,7 +228,7 @@ def _config_map(name: str, text: str) -> str:
             f"the profile has {len(text)} bytes, too many for a ConfigMap: make fewer --bins, or use --embed",
             Exit.INVALID,
         )
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"profile.json": text}}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {KEY: text}}
     return json.dumps(body, indent=1) + "\n"
 
 

@@ -43,6 +43,11 @@ class Inference:
     inputs: dict[str, Tensor]
     repeatable: bool = True
 
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.bytes for tensor in self.inputs.values())
+
 
 def from_rest(model: str, body: bytes, header_length: int | None) -> Inference:
     """Decode a body; ``header_length`` is the Inference-Header-Content-Length, None: all is JSON.

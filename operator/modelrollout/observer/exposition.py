@@ -6,6 +6,7 @@ no longer be the same.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -16,7 +17,7 @@ from modelrollout.observer.counting import Binning, Part, cumulative
 from modelrollout.observer.intake import Protocol
 from modelrollout.observer.labelling import CALIBRATION_BINS, Calibration, Joiner, Refusal
 from modelrollout.observer.registry import NOBODY, Registry
-from modelrollout.observer.target import Compared, Plan, Target
+from modelrollout.observer.target import Compared, Outputs, Plan, Target
 from modelrollout.profile.model import MISSING, OTHER, Numeric, text
 
 PREFIX = "modelrollout_observer_"
@@ -72,9 +73,14 @@ class Exposition:
         self._load = load
         self._plans: dict[str, _Static] = {}
         self._loads = 0
+        self._lock = threading.Lock()
 
     def text(self) -> str:
-        """Everything, in Prometheus' text format 0.0.4; families together."""
+        """Everything, in Prometheus' text format 0.0.4; families together. Any thread may ask, one is answered."""
+        with self._lock:
+            return self._text()
+
+    def _text(self) -> str:
         families: dict[str, list[str]] = {name: [] for name in _HELP}
         for name, line in self._lines():
             families[name].append(line)
@@ -106,19 +112,22 @@ class Exposition:
             yield _line("asked_total", {**base, "revision": revision, "outcome": outcome}, number)
         for (revision, stable), compared in list(target.comparisons.items()):
             yield from _comparison({**base, "revision": revision, "stable": stable}, compared)
-        if target.joiner is not None:
-            yield from _joined(base, target.joiner)
+        joiner = target.joiner
+        if joiner is not None:
+            yield from _joined(base, joiner)
         plan = target.plan
+        features, outputs = target.features, dict(target.outputs)
         if target.misfits is not None:
             yield _line("profile_misfits", {**base, "profile": plan.hash if plan else ""}, target.misfits)
-        if plan is None:
+        # Another profile was taken up meanwhile: the next scrape has all of its bins.
+        if plan is None or target.plan is not plan:
             return
         known = self._plans.get(name)
         if known is None or known.plan is not plan:
             # A profile that comes back counts from 0 again: series of their own, as after a restart.
             self._loads += 1
             known = self._plans[name] = _Static(plan, name, f"{self._process}-{self._loads}")
-        yield from known.lines(target)
+        yield from known.lines(features.copy(), outputs)
 
     def _requests(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
         for protocol in Protocol:
@@ -154,13 +163,11 @@ class _Static:
         self._features = _Binned("feature", plan.inputs, counter)
         self._outputs: dict[str, _Binned] = {}
 
-    def lines(self, target: Target) -> Iterator[Line]:
+    def lines(self, features: NDArray[np.int64], outputs: Mapping[str, Outputs]) -> Iterator[Line]:
         yield from self._references
-        features = target.features.copy()
         if self._features.rows is not None:
             yield _line("feature_rows_total", self._base, int(features[self._features.rows].sum()))
         yield from self._features.lines(features)
-        outputs = dict(target.outputs)
         self._outputs = {name: known for name, known in self._outputs.items() if name in outputs}
         for revision, counted in outputs.items():
             labels = {**self._base, "revision": revision}

@@ -133,6 +133,13 @@ class Profiles:
                 self._say(name, target, error.reason, str(error))
             except (PortError, OSError) as error:
                 self._say(name, None, "", f"the profile cannot be read now: {error}")
+            except asyncio.CancelledError:
+                # gRPC cancels a call whose channel is closed; nobody wanted this task to end.
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                self._say(name, None, "", "the profile cannot be read now: the call was broken off")
+            except Exception as error:  # noqa: BLE001 - one profile must not end the reading of all others
+                self._say(name, None, "", f"the profile cannot be read now: {type(error).__name__}")
 
     async def _look(self, target: Target) -> None:
         wish = target.wish
@@ -181,13 +188,20 @@ class Profiles:
         return text
 
     async def _fitting(self, target: Target, profile: Profile) -> Profile:
-        """The parts of the profile that fit the model; all of it while nobody tells what the model is."""
+        """The parts of the profile that fit the model; all of it while nobody has told what the model is.
+
+        Raises OSError where parts did not fit and nobody tells whether they do now.
+        """
         wish = target.wish
         if wish.arms.stable is None:
+            if target.misfits:
+                raise OSError("parts of it did not fit, and there is no stable revision that tells whether they do now")
             return profile
         try:
             contract, _ = await self._askers.contract(wish.namespace, wish.arms.stable, wish.model)
         except OSError as error:
+            if target.misfits:
+                raise
             _LOGGER.debug("the profile of %s is not checked: %s", wish.name, error)
             return profile
         found = misfits(profile, contract)

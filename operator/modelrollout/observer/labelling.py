@@ -25,6 +25,10 @@ ROW_LIMIT = 256
 CALIBRATION_BINS = 10
 NO_SLICE = "none"
 LONGEST_NAME = 63
+LONGEST_LABEL = 128
+"""Characters; an answer with a longer one waits for no label."""
+ROWS_EACH = 2
+"""Rows of all arms together that wait at most, for each answer that may."""
 _SMALL = 1000
 
 Labels = tuple[str | None, ...]
@@ -54,6 +58,7 @@ class Prediction:
 class _Waiting:
     until: float
     predictions: tuple[Prediction, ...]
+    rows: int
     labelled: bool = False
 
 
@@ -110,7 +115,7 @@ class Joiner:
     window
         Seconds that an answer waits.
     most
-        How many answers wait at most; the oldest go first.
+        How many answers wait at most, and half of how many rows of all arms; the oldest go first.
     classes
         Names of classes that are known from the profile.
 
@@ -119,6 +124,7 @@ class Joiner:
     def __init__(self, window: float, most: int, classes: Sequence[str] = ()) -> None:
         self.window, self.most = window, most
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._rows = 0
         self._gone: OrderedDict[int, None] = OrderedDict()
         self._classes = Names(CLASS_LIMIT, classes)
         self._slices = Names(SLICE_LIMIT, (NO_SLICE,))
@@ -131,15 +137,22 @@ class Joiner:
         return len(self._waiting)
 
     def remember(self, request: str, predictions: Sequence[Prediction], now: float) -> bool:
-        """Let the answers to ``request`` wait; False where they cannot (no id, one that is known, too many rows)."""
+        """Let the answers to ``request`` wait.
+
+        False where they cannot: no id, one that is known, too many rows, a label that is too long.
+        """
         self.expire(now)
         if not request or request in self._waiting or not predictions:
             return False
         if any(len(prediction.labels) > ROW_LIMIT for prediction in predictions):
             return False
-        self._waiting[request] = _Waiting(now + self.window, tuple(predictions))
-        while len(self._waiting) > self.most:
-            self._drop(self._waiting.popitem(last=False)[0])
+        if any(len(label) > LONGEST_LABEL for each in predictions for label in each.labels if label is not None):
+            return False
+        rows = sum(len(prediction.labels) for prediction in predictions)
+        self._waiting[request] = _Waiting(now + self.window, tuple(predictions), rows)
+        self._rows += rows
+        while len(self._waiting) > self.most or (self._rows > ROWS_EACH * self.most and len(self._waiting) > 1):
+            self._drop(next(iter(self._waiting)))
         return True
 
     def expire(self, now: float) -> None:
@@ -148,7 +161,6 @@ class Joiner:
             request = next(iter(self._waiting))
             if self._waiting[request].until > now:
                 return
-            del self._waiting[request]
             self._drop(request)
 
     def knows(self, request: str) -> bool:
@@ -171,6 +183,8 @@ class Joiner:
         for prediction in waiting.predictions:
             self._count(prediction, truth, names, shown)
         waiting.predictions = ()
+        self._rows -= waiting.rows
+        waiting.rows = 0
         return None
 
     def keep(self, revisions: set[str]) -> None:
@@ -195,6 +209,7 @@ class Joiner:
             counted.confidence[place] += confidence
 
     def _drop(self, request: str) -> None:
+        self._rows -= self._waiting.pop(request).rows
         self._gone[hash(request)] = None
         while len(self._gone) > self.most:
             self._gone.popitem(last=False)

@@ -14,8 +14,9 @@ class Limits:
     ``body``: one REST body, ``json`` the part of it that is JSON, ``message`` one gRPC request. ``buffered``: all
     bodies in memory together, ``queued`` copies that wait. ``connections`` of each server, ``read`` for one body and
     ``first`` for a connection's first request. ``calls`` gRPC calls at once, ``streams`` of
-    them on one connection; what is more is refused by gRPC itself. ``asking`` questions to arms under way at once, each
-    ``answer`` seconds at most. ``labels``: one body of labels, ``label_posts`` of them at once.
+    them on one connection; what is more is refused by gRPC itself. ``asking`` questions to arms under way at once,
+    ``asking_bytes`` of tensors together, each ``answer`` seconds at most. ``labels``: one body of labels,
+    ``label_posts`` of them at once.
     """
 
     body: int = 16 * MEBI
@@ -29,6 +30,7 @@ class Limits:
     calls: int = 256
     streams: int = 256
     asking: int = 32
+    asking_bytes: int = 32 * MEBI
     answer: float = 5.0
     labels: int = 4 * MEBI
     label_posts: int = 4

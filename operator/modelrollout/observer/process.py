@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 
@@ -107,10 +108,12 @@ class Observer:
             batch = self.intake.take(BATCH, BATCH_BYTES)
             self.lag = time.monotonic() - batch[0].at
             for target, inference in self._digest(batch):
-                if self.askers.has_room():
+                size = inference.size
+                # Taken before the task begins: a whole batch is looked at before any of them does.
+                if self.askers.reserve(size):
                     task = asyncio.create_task(self._ask(target, inference))
                     self._asking.add(task)
-                    task.add_done_callback(self._asking.discard)
+                    task.add_done_callback(partial(self._asked, size))
             await asyncio.sleep(0 if len(self.intake) >= BATCH else GATHER)
 
     def _digest(self, batch: list[Copy]) -> list[tuple[Target, Inference]]:
@@ -127,6 +130,10 @@ class Observer:
             target.answered(inference.id, answers, wish.arms.names, time.monotonic())
         except Exception as error:  # noqa: BLE001 - as above
             _failed("comparing", error)
+
+    def _asked(self, size: int, task: asyncio.Task[None]) -> None:
+        self._asking.discard(task)
+        self.askers.release(size)
 
     def _lost(self, outcome: str) -> None:
         self.registry.outcome(Protocol.HTTP, outcome)

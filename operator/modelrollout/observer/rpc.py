@@ -13,7 +13,7 @@ import grpc.aio
 
 from modelrollout.observer.comparing import Answer
 from modelrollout.observer.decoding import Inference, grpc_tensors
-from modelrollout.observer.intake import Copy, Intake, Protocol
+from modelrollout.observer.intake import Budget, Copy, Intake, Protocol
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.tensors import MalformedError, to_bytes
@@ -26,7 +26,8 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 CONFIG = "/inference.GRPCInferenceService/ModelConfig"
 REQUEST_ID = "modelrollout-observer"
-_CHANNELS = 32
+_CHANNELS = 256
+_GRACE = 1.0
 _LARGEST_ANSWER = 16 * 1024 * 1024
 
 
@@ -120,20 +121,26 @@ class Askers:
         self._address = address
         self._limits = limits
         self._channels: OrderedDict[str, Any] = OrderedDict()
-        self._busy = 0
+        self._places, self._bytes = Budget(limits.asking), Budget(limits.asking_bytes)
 
-    def has_room(self) -> bool:
-        """Whether one more question may be asked now."""
-        return self._busy < self._limits.asking
+    def reserve(self, size: int) -> bool:
+        """Take a place for one more question of ``size`` bytes, if there is room; ``release`` gives it back."""
+        if not self._places.take(1):
+            return False
+        if not self._bytes.take(size):
+            self._places.give_back(1)
+            return False
+        return True
+
+    def release(self, size: int) -> None:
+        """A question of ``size`` bytes is not under way any more."""
+        self._places.give_back(1)
+        self._bytes.give_back(size)
 
     async def ask(self, namespace: str, arms: Arms, inference: Inference) -> Mapping[str, Answer | None]:
         """What each arm answers, by revision; None for one that fails or is late."""
         body = message(inference).SerializeToString()
-        self._busy += 1
-        try:
-            found = await asyncio.gather(*(self._answer(namespace, name, body) for name in arms.names))
-        finally:
-            self._busy -= 1
+        found = await asyncio.gather(*(self._answer(namespace, name, body) for name in arms.names))
         return dict(zip(arms.names, found, strict=True))
 
     async def contract(self, namespace: str, revision: str, model: str) -> tuple[Contract, dict[str, str]]:
@@ -184,7 +191,8 @@ class Askers:
         self._channels[address] = channel
         if len(self._channels) > _CHANNELS:
             _, old = self._channels.popitem(last=False)
-            closing = asyncio.ensure_future(old.close())
+            # Calls under way end first: a closed channel cancels them.
+            closing = asyncio.ensure_future(old.close(self._limits.answer + _GRACE))
             closing.add_done_callback(lambda done: done.exception())
         return channel
 

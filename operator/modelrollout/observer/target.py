@@ -113,9 +113,11 @@ class Target:
         plan = Plan(profile) if profile is not None else None
         if plan is not None and self.plan is not None and plan.hash == self.plan.hash:
             return
-        self.plan = plan
+        # A scrape reads from another thread: a plan that it sees before and after has these counts.
+        self.plan = None
         self.features = np.zeros(plan.inputs.size if plan else 0, dtype=np.int64)
         self.outputs = {}
+        self.plan = plan
         self._classes = Names(FLIP_LIMIT, self._known_classes())
         if self.joiner is not None:
             self.joiner = Joiner(self.joiner.window, self.joiner.most, self._known_classes())

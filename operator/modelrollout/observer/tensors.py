@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 }
 WORDS, BRAIN = "BYTES", "BF16"
 MOST_DIMENSIONS = 16
+_LEAVES = frozenset((int, float, bool, type(None)))
 
 
 class MalformedError(ValueError):
@@ -49,6 +51,13 @@ class Tensor:
     def size(self) -> int:
         """Number of elements."""
         return self.numbers.size if self.numbers is not None else len(self.words or ())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the elements as the protocol sends them; of BF16 as they are in memory."""
+        if self.numbers is not None:
+            return self.numbers.nbytes
+        return sum(4 + len(word or b"") for word in self.words or ())
 
 
 def shape_of(raw: object) -> tuple[int, ...]:
@@ -115,7 +124,22 @@ def to_bytes(tensor: Tensor) -> bytes:
     return np.ascontiguousarray(numbers, DTYPES[tensor.datatype]).tobytes()
 
 
+def _check_leaves(data: list[Any]) -> None:
+    """Let numbers through only: numpy makes an array of words as wide as the longest of them, for each element."""
+    level, kinds = data, set(map(type, data))
+    for _ in range(MOST_DIMENSIONS):
+        if kinds <= _LEAVES:
+            return
+        if kinds != {list}:
+            break
+        kinds = set(map(type, chain.from_iterable(level)))
+        if list in kinds:
+            level = list(chain.from_iterable(level))
+    raise MalformedError("data")
+
+
 def _numbers(data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    _check_leaves(data)
     try:
         found = np.array(data)
     except (ValueError, OverflowError, RecursionError) as error:

@@ -29,6 +29,8 @@ from modelrollout.profile.model import (
 )
 
 DEFAULT_BINS = 10
+SHARED_BY = 10
+"""Rows that share a word before it may be a category, where there are more words than may be: others name a person."""
 _DIGITS = 6
 _NUMBERS = frozenset("biuf")
 
@@ -47,8 +49,11 @@ class Column:
 def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]], bins: int = DEFAULT_BINS) -> Profile:
     """Return the profile of ``columns`` and of the model's answers ``outputs`` (rows first).
 
-    Raises ProfileError where there is no row, a column has a wrong length, or there are too many features.
+    A column without any value is left out. Raises ProfileError where there is no row or column, a column has a wrong
+    length, an output has no value, or there are too many features.
     """
+    if not columns and not outputs:
+        raise ProfileError("no column is left: leave fewer out")
     if len(columns) > FEATURE_LIMIT:
         raise ProfileError(f"{len(columns)} features, more than {FEATURE_LIMIT}: leave some out")
     lengths = {len(column.values) for column in columns} or {len(values) for values in outputs.values()}
@@ -57,8 +62,13 @@ def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]]
     rows = lengths.pop()
     if rows == 0:
         raise ProfileError("the data has no rows")
-    features = [_feature(column, bins) for column in columns]
+    features = [part for part in (_feature(column, bins) for column in columns) if part.missing < 1.0]
     answers = [part for name, values in sorted(outputs.items()) for part in _outputs(name, values, bins)]
+    nothing = [part.name for part in answers if part.missing == 1.0]
+    if nothing:
+        raise ProfileError(f"no row has a value of output {', '.join(nothing[:5])}: leave it out")
+    if not features and not answers:
+        raise ProfileError("no column has a value in any row")
     return Profile(version=1, model=model, samples=rows, features=tuple(features), outputs=tuple(answers))
 
 
@@ -142,7 +152,8 @@ def _categories(values: NDArray[Any], most: int) -> tuple[dict[str, float], floa
     # A category of this name would hide the bin: the observer counts it as other too.
     other = counted.pop(OTHER, 0) + counted.pop(MISSING, 0)
     common = sorted(counted.items(), key=lambda item: (-item[1], str(item[0])))
-    kept = {str(name): number for name, number in common[:most] if len(str(name)) <= 128}
+    least = SHARED_BY if len(counted) > most else 1
+    kept = {str(name): number for name, number in common[:most] if number >= least and len(str(name)) <= 128}
     other += sum(counted.values()) - sum(kept.values())
     shares = _shares(np.array([*kept.values(), other, missing], dtype=np.int64))
     return dict(zip(kept, shares, strict=False)), shares[-2], shares[-1]

@@ -20,7 +20,7 @@ from modelrollout.observer.intake import Copy, Protocol
 from modelrollout.observer.limits import MEBI, Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.rpc import INFER
-from modelrollout.observer.tensors import MalformedError
+from modelrollout.observer.tensors import MalformedError, from_json
 from modelrollout.profile.making import Column, make
 from tests.unit.observer.stage import (
     HOST,
@@ -390,3 +390,20 @@ async def test_a_mistake_of_ours_costs_a_batch_and_names_no_value(caplog: Any) -
         await post(observer, GOOD)
         await until(lambda: outcomes(observer) == {("http", "counted"): 1})
     assert "secret" not in caplog.text
+
+
+LONG = "y" * 20_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [["x"] * 1000 + [LONG], [[["x"]] * 1000 + [[LONG]]], [1.0] * 1000 + [LONG]],
+    ids=["flat", "nested", "after numbers"],
+)
+def test_words_in_a_tensor_of_numbers_are_refused_before_an_array_is_made(data: list[Any]) -> None:
+    tracemalloc.start()
+    with pytest.raises(MalformedError):
+        from_json("X", "FP32", (1001,), data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MEBI

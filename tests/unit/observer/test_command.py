@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from modelrollout import cli
+from modelrollout.cli.observe import _until_stopped
 
 NOWHERE = """
 apiVersion: v1
@@ -111,3 +112,13 @@ def test_outside_of_a_pod_it_wants_a_namespace() -> None:
 @pytest.mark.parametrize("option", ["--max-body=0", "--http-port=70000", "--log-level=loud"])
 def test_bounds_of_the_options(option: str) -> None:
     assert CliRunner().invoke(cli.main, ["observe", "-n", "demo", option]).exit_code == 2
+
+
+async def test_the_last_line_names_what_went_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        async def run(self) -> None:
+            raise ExceptionGroup("unhandled errors", [ExceptionGroup("more", [OSError("no room")]), KeyError("k")])
+
+    broken: Any = Broken()
+    assert await _until_stopped(broken) == 1
+    assert caplog.records[-1].message == "stopping: no room; KeyError: 'k'"

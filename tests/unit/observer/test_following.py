@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2
 
+from modelrollout.observer import rpc
 from modelrollout.observer.exposition import Exposition
 from modelrollout.observer.following import Follower, Profiles
 from modelrollout.observer.limits import Limits
@@ -269,6 +270,77 @@ async def test_what_does_not_fit_the_model_is_left_out_and_the_rest_goes_on(capl
     labels = f'modeldeployment="digits",process="p",profile="{target.plan.hash}"'
     assert f"modelrollout_observer_profile_misfits{{{labels}}} 1\n" in text
     assert "feature y the model has no input 'Y'" in caplog.text
+    # While stable does not tell, what did not fit does not come back, and what is counted stays.
+    before = target.plan
+    target.features[0] = 5
+    await look(cluster, registry)
+    assert (target.plan, target.features[0]) == (before, 5)
+
+
+class Telling:
+    """Tells nothing: raises ``error``, or never answers."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    async def contract(self, namespace: str, revision: str, model: str) -> Any:
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("a value")])
+async def test_a_question_that_is_broken_off_does_not_end_the_reading(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster()
+    cluster.config_maps["digits"] = config_map(dump(PROFILE))
+    registry = following(status={"phase": "Idle", "revisions": {"stable": "digits-a"}})
+    askers: Any = Telling(error)
+    await Profiles(cluster, registry, askers).look()
+    assert "the profile cannot be read now" in caplog.text
+    assert "a value" not in caplog.text
+    askers.error = None
+    looking = asyncio.create_task(Profiles(cluster, registry, askers).look())
+    await asyncio.sleep(0)
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+
+
+async def test_a_channel_too_many_is_closed_once_its_calls_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "_CHANNELS", 1)
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow(Arm):
+        async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
+            asked.set()
+            await gate.wait()
+            return metadata("X")
+
+    async with serving(Slow(lambda request: None)) as slow, serving(Arm(lambda request: None)) as other:
+        askers = Askers(lambda _, revision: slow if revision == "a" else other, Limits())
+        waiting = asyncio.create_task(askers.contract("demo", "a", "digits"))
+        await asked.wait()
+        await askers.contract("demo", "b", "digits")
+        gate.set()
+        found, _ = await waiting
+        await askers.close()
+    assert set(found.inputs) == {"X"}
+
+
+def test_a_scrape_during_which_the_profile_changes_has_no_bins_of_either() -> None:
+    registry = following()
+    target = registry.targets["digits"]
+    target.use(PROFILE)
+    target.misfits = 0
+    exposition = Exposition(registry, "p", lambda: (0, 0.0))
+    torn = exposition._target("digits", target)
+    for name, _ in torn:
+        if name == "profile_misfits":
+            target.use(make("digits", [Column("x", "X", (0,), NUMBERS)], {}))
+    assert "feature_total" not in {name for name, _ in torn}
+    assert 'modelrollout_observer_feature_total{modeldeployment="digits"' in exposition.text()
 
 
 async def test_the_profile_can_be_in_the_models_own_configuration() -> None:

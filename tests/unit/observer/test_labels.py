@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelrollout import cli
+from modelrollout.cli import labels
 from modelrollout.observer.labelling import NO_SLICE, Joiner, Prediction, Refusal
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.process import Observer
@@ -74,6 +75,22 @@ def test_an_id_that_is_used_again_keeps_its_first_answer() -> None:
     assert not joiner.remember("", PAIR, 1.0)
     assert not joiner.remember("large", (Prediction("a", ("7",) * 1000),), 1.0)
     assert joiner.pending == 1
+
+
+def test_answers_that_wait_are_bounded_by_their_rows_too() -> None:
+    joiner = Joiner(60.0, 10)
+    for number in range(10):
+        assert joiner.remember(f"r{number}", (Prediction("a", ("0",) * 4), Prediction("b", ("1",) * 4)), 0.0)
+    # Two of eight rows: twenty may wait.
+    assert joiner.pending == 2
+    assert joiner.label("r7", ["0"] * 4, "", 1.0) is Refusal.TOO_LATE
+    assert joiner.label("r9", ["0"] * 4, "", 1.0) is None
+    # What was labelled has no rows any more.
+    for number in range(2):
+        assert joiner.remember(f"s{number}", PAIR * 4, 1.0)
+    assert joiner.pending == 3
+    assert not joiner.remember("long", (Prediction("a", ("x" * 129,)),), 1.0)
+    assert joiner.remember("short", (Prediction("a", ("x" * 128, None)),), 1.0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -207,15 +224,45 @@ async def test_the_command_sends_a_file_in_batches(tmp_path: Path) -> None:
         ("a.csv", "id,truth\n1,2\n", "must name the columns id and label"),
         ("a.jsonl", '{"id": "r0", "label": 0}\nnonsense\n', "line 2 is no JSON object"),
         ("a.csv", "id,label\n", "has no labels"),
-        ("b.csv", None, "cannot be read"),
+        ("deep.jsonl", "[" * 100_000 + "\n", "line 1 is no JSON object"),
     ],
 )
-def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str | None, words: str) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text)
+def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str, words: str) -> None:
+    (tmp_path / name).write_text(text)
     result = CliRunner().invoke(cli.main, ["labels", str(tmp_path / name), "--url", "http://127.0.0.1:1"])
     assert result.exit_code == 6
     assert words in result.output
+
+
+def test_the_command_says_what_is_wrong_with_its_words(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    gone = CliRunner().invoke(cli.main, ["labels", str(file), "--url", "http://127.0.0.1:1"])
+    assert (gone.exit_code, "does not exist" in gone.output) == (2, True)
+    file.write_text("id,label\n1,2\n")
+    for url in ("http://127.0.0.1:x", "http://", "http://a b:1", "http://[::1", "http://h:1/\x7f"):
+        result = CliRunner().invoke(cli.main, ["labels", str(file), "--url", url])
+        assert (result.exit_code, "give one like http://127.0.0.1:8080" in result.output) == (2, True), url
+
+
+def test_whole_numbers_of_a_table_are_the_classes_that_json_makes_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    long = "1" * 5000 + ".0"
+    file.write_text(f"id,label\na,1.0\nb,-2.00\nc,0.5\nd,v1.0\ne,007\nf,\ng,{long}\n")
+    found = {entry["id"]: entry.get("label") for entry in labels._csv(file)}
+    assert found == {"a": "1", "b": "-2", "c": "0.5", "d": "v1.0", "e": "007", "f": None, "g": long}
+
+
+async def test_a_port_of_another_protocol_is_told_apart(tmp_path: Path) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n")
+        writer.close()
+
+    file = tmp_path / "a.csv"
+    file.write_text("id,label\n1,2\n")
+    async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await asyncio.to_thread(CliRunner().invoke, cli.main, ["labels", str(file), "--url", url])
+    assert (result.exit_code, "is it the observer's label port?" in result.output) == (1, True)
 
 
 def test_the_command_says_that_nobody_is_there(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import grpc.aio
 import numpy as np
 import pytest
 
+from modelrollout.observer.limits import Limits
 from modelrollout.observer.rpc import INFER
 from modelrollout.observer.wishes import Arms
 from modelrollout.profile.making import Column, make
@@ -167,3 +168,26 @@ async def test_questions_are_bounded_by_the_rate() -> None:
         await until(lambda: outcomes(observer).get(("http", "counted")) == 30)
         await until(lambda: bool(stable.requests))
     assert len(stable.requests) == 1
+
+
+@pytest.mark.parametrize(("limits", "most"), [(Limits(asking=3), 3), (Limits(asking_bytes=10), 2)])
+async def test_questions_under_way_are_bounded_in_number_and_bytes(limits: Limits, most: int) -> None:
+    gate = asyncio.Event()
+
+    class Slow(Arm):
+        async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
+            self.requests.append(request)
+            await gate.wait()
+            return answer({"Y": ("INT64", [0])})
+
+    stable, asked = Slow(lambda request: None), wish(arms=Arms("digits-a"), per_second=5000.0)
+    async with serving(stable) as one, observing(asked, addresses={"digits-a": one}, limits=limits) as observer:
+        body = json_body({"X": ("FP32", [[1.0]])})
+        await asyncio.gather(*(post(observer, body) for _ in range(30)))
+        await until(lambda: outcomes(observer).get(("http", "counted")) == 30)
+        assert len(observer._asking) == most
+        gate.set()
+        await until(lambda: not observer._asking)
+        assert len(stable.requests) == most
+        await post(observer, body)
+        await until(lambda: len(stable.requests) == most + 1)

@@ -2,12 +2,13 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from modelrollout.profile.bins import category, numeric_bins, numeric_counts, padded
@@ -99,6 +100,7 @@ NUMBERS = st.floats(-1e6, 1e6, width=32) | st.just(math.nan) | st.just(math.inf)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=80), st.integers(2, 20))
 def test_any_numbers_make_a_profile_whose_shares_are_those_of_the_data(values: list[float], bins: int) -> None:
+    assume(not all(map(math.isnan, values)))
     data = np.array(values)
     made = parse(dump(make("m", [Column("a", "X", (0,), data)], {}, bins)))
     feature = made.features[0]
@@ -152,14 +154,31 @@ def test_names_of_categories(value: object, name: str | None) -> None:
 
 def test_categories_are_the_commonest_and_the_names_of_bins_are_none() -> None:
     words = np.array(
-        ["a"] * 5 + ["other"] * 3 + ["missing"] * 2 + [f"w{n}" for n in range(40)] + [None, ""], dtype=object
+        ["a"] * 50 + ["other"] * 30 + ["missing"] * 20 + [f"w{n}" for n in range(40)] * 10 + [None, ""] * 10,
+        dtype=object,
     )
     feature = make("m", [Column("c", "C", (0,), words)], {}).features[0]
     shares = dict(zip(feature.bins, feature.reference, strict=True))
-    assert shares["a"] == pytest.approx(5 / 52, abs=1e-8)
+    assert shares["a"] == pytest.approx(50 / 520, abs=1e-8)
     assert len(feature.categories) == 32  # type: ignore[union-attr]
-    assert shares["other"] == pytest.approx((3 + 2 + 9) / 52, abs=1e-8)
-    assert shares["missing"] == pytest.approx(2 / 52, abs=1e-8)
+    assert shares["other"] == pytest.approx((30 + 20 + 90) / 520, abs=1e-8)
+    assert shares["missing"] == pytest.approx(20 / 520, abs=1e-8)
+
+
+def test_words_that_name_a_person_are_no_categories() -> None:
+    words = np.array([f"{n}@example.com" for n in range(300)] + ["shared@example.com"] * 10, dtype=object)
+    text = dump(make("m", [Column("c", "C", (0,), words)], {"L": words}))
+    assert set(re.findall(r"\w+@example.com", text)) == {"shared@example.com"}
+    assert parse(text).features[0].reference == pytest.approx((10 / 310, 300 / 310, 0.0), abs=1e-8)
+
+
+def test_a_column_without_a_value_is_left_out() -> None:
+    there, nothing = Column("a", "X", (0,), np.arange(3.0)), Column("b", "X", (1,), np.full(3, math.nan))
+    assert [part.name for part in make("m", [there, nothing], {}).features] == ["a"]
+    with pytest.raises(ProfileError, match="no column has a value"):
+        make("m", [nothing], {})
+    with pytest.raises(ProfileError, match="no row has a value of output S"):
+        make("m", [there], {"S": nothing.values})
 
 
 def test_outputs_become_labels_or_numbers() -> None:
@@ -193,6 +212,8 @@ def test_outputs_become_labels_or_numbers() -> None:
 
 
 def test_too_much_or_nothing_is_refused() -> None:
+    with pytest.raises(ProfileError, match="no column is left"):
+        make("m", [], {})
     with pytest.raises(ProfileError, match="has no rows"):
         make("m", [Column("a", "X", (0,), np.zeros(0))], {})
     with pytest.raises(ProfileError, match="different numbers of rows"):

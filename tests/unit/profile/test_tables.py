@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
+import yaml
 from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2, service_pb2
 
@@ -117,12 +118,10 @@ def test_a_wish_that_cannot_be_met(table: Path, inputs: Any, categorical: Any, w
         ("d.csv", b"\xff\xfe\x00a\n", "cannot be read"),
         ("d.npz", b"nonsense", "d.npz"),
         ("d.parquet", b"nonsense", "is no Parquet file"),
-        ("gone.csv", None, "there is no such file"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
     result = run("make", tmp_path / name, "--model", "m")
     assert result.exit_code == 6
     assert words in result.output
@@ -154,6 +153,12 @@ def test_as_a_config_map(table: Path, tmp_path: Path) -> None:
     body = json.loads(out.read_text())
     assert (body["kind"], body["metadata"]) == ("ConfigMap", {"name": "m-profile"})
     assert parse(body["data"]["profile.json"]).model == "m"
+    (tmp_path / "cm.yaml").write_text(yaml.safe_dump(body))
+    for manifest in (out, tmp_path / "cm.yaml"):
+        assert "model m, made of 3 rows" in run("show", manifest).output
+    out.write_text(json.dumps({**body, "data": {"other": "x"}}))
+    refused = run("show", out)
+    assert (refused.exit_code, "is a ConfigMap without the key profile.json" in refused.output) == (6, True)
 
 
 def test_in_the_models_configuration(table: Path, tmp_path: Path) -> None:
@@ -202,3 +207,27 @@ async def test_check_asks_a_running_model(table: Path, tmp_path: Path) -> None:
     gone = await asyncio.to_thread(run, "check", out, "--url", "127.0.0.1:1")
     assert gone.exit_code == 1
     assert "does not tell what m is: UNAVAILABLE" in gone.output
+
+
+def test_a_file_that_is_not_there_is_an_error_of_usage(tmp_path: Path) -> None:
+    for words in (["make", "--model", "m"], ["show"], ["check", "--url", "127.0.0.1:1"]):
+        result = run(*words, tmp_path / "gone.csv")
+        assert (result.exit_code, "does not exist" in result.output) == (2, True)
+
+
+def test_check_says_that_the_address_is_one_of_grpc(table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.json"
+    run("make", table, "--model", "m", "-o", out)
+    result = run("check", out, "--url", "http://127.0.0.1:8001")
+    assert (result.exit_code, "HOST:PORT without http://" in result.output) == (2, True)
+
+
+def test_columns_of_no_use_are_named_and_one_is_no_plural(tmp_path: Path) -> None:
+    table = tmp_path / "data.csv"
+    table.write_text("age,empty,mail,y\n" + "".join(f"{n},,p{n}@example.com,0.{n}\n" for n in range(40)))
+    made = run("make", table, "--model", "m", "--drop", "age", "--output", "Y=y", "-o", tmp_path / "p.json")
+    assert "empty: left out, no row has a value" in made.output
+    assert "mail: no word is common enough for a category" in made.output
+    assert "40 rows, 1 feature, 1 output ->" in made.output
+    nothing = run("make", table, "--model", "m", "--drop", "age,empty,mail,y")
+    assert (nothing.exit_code, "no column is left" in nothing.output) == (6, True)
