@@ -16,7 +16,7 @@ Judged = tuple[ConditionType, bool | None, str, str]
 
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
 """Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
-were passed, and are passed again by a new operator."""
+were passed, and are passed again by a new operator; and which guards both arms break changes with each evaluation."""
 
 
 def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) -> tuple[Condition, ...]:
@@ -33,7 +33,8 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
         value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
         moment = situation.now
         if previous is not None and previous.status is value:
-            message = previous.message if kind in STEADY or (truth and kind in GATES) else message
+            worlds = reason == previous.reason == WORLD_MOVED
+            message = previous.message if kind in STEADY or worlds or (truth and kind in GATES) else message
             if (previous.reason, previous.message, previous.observed_generation) == (reason, message, generation):
                 result.append(previous)  # making and checking another one takes long
                 continue

@@ -9,7 +9,7 @@ from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import Phase
 from modelrollout.rollout.attempts import again, in_words
 from modelrollout.rollout.draft import Draft, draft, evaluation_request, event
-from modelrollout.rollout.judgement import Effect, Judgement
+from modelrollout.rollout.judgement import Effect, Judgement, answered_by, gravity
 from modelrollout.rollout.plan import ARMED
 from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import roll_back
@@ -98,7 +98,10 @@ def unproven(situation: Situation, judgement: Judgement, state: Draft, due: date
 
 
 def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft:
-    """Silence holds; after noDataDeadline a person is asked. A provider that is down spends no budget."""
+    """Silence holds; after noDataDeadline a person is asked. A provider that is down spends no budget.
+
+    What was told of the wait stays until there is a graver reason.
+    """
     attempt = situation.attempt
     message = f"{state.message}; held: {judgement.message}"
     if judgement.provider_down:
@@ -106,12 +109,12 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
         return replace(state, message=message, rollout=waiting)
     if any(waits_for(situation, reason) for reason in HOLDS):
         return still_waiting(situation, state)
-    grace = due + 2 * situation.spec.evaluation_interval
+    grace = answered_by(situation, due)
     until = judgement.waits_until
     if until is not None:
         waiting = attempt.model_copy(update={"waiting_since": None})
         told = state.message if until <= grace else message
-        return replace(state, message=told, rollout=waiting, wakes=(until,))
+        return replace(state, message=told, rollout=waiting, wakes=(answered_by(situation, until),))
     since = attempt.waiting_since or situation.now
     deadline = since + situation.spec.no_data_deadline
     if situation.now >= deadline:
@@ -120,10 +123,12 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
     if silence and attempt.waiting_since is None and situation.now < grace:
         # The evaluation of this very moment is still under way: nothing worth a line in the status.
         return replace(state, wakes=(grace,))
-    if attempt.waiting_since:
-        return replace(state, message=message, rollout=attempt, wakes=(deadline,))
+    hold = next((each for each in attempt.decisions if each.decision == Kind.HOLD and each.at >= since), None)
+    if hold is not None and gravity(judgement.message) <= gravity(hold.message):
+        # Which guards are silent may change at each evaluation, and is no news.
+        return replace(state, message=f"{state.message}; held: {hold.message}", rollout=attempt, wakes=(deadline,))
     # That the world moved or weights do not arrive was told when it was seen (conditions).
-    events = (event(EventReason.STEP_HELD, message),) if silence else ()
+    events = (event(EventReason.STEP_HELD, message),) if silence and attempt.waiting_since is None else ()
     waiting = attempt.model_copy(update={"waiting_since": since, **evidence(situation)})
     waiting = decided(situation, waiting, Kind.HOLD, judgement.message)
     return replace(state, message=message, rollout=waiting, wakes=(deadline,), events=events)

@@ -16,6 +16,12 @@ GRACE = timedelta(seconds=15)
 """How much older than three intervals an evaluation may be before it is evidence of nothing."""
 
 
+NO_DATA_FOR = "no data for guards "
+NONE_YET = "no evaluation of the guards yet"
+NOT_FRESH = "no fresh evaluation of the guards yet"
+NOT_ALL = "not every guard was evaluated yet"
+
+
 class Effect(StrEnum):
     """What the guards ask for, strongest last."""
 
@@ -83,7 +89,7 @@ def judge(situation: Situation) -> Judgement:
     if not guards:
         return Judgement(Effect.PASS)
     if evaluation is None:
-        return Judgement(Effect.HOLD, "no evaluation of the guards yet")
+        return Judgement(Effect.HOLD, NONE_YET)
     moved = tuple(r.name for r in evaluation.with_verdict(Verdict.BREACH) if _is_worlds(guards.get(r.name), r))
     breaches = [result for result in evaluation.with_verdict(Verdict.BREACH) if result.name in guards]
     found = Judgement(
@@ -111,6 +117,21 @@ def judge(situation: Situation) -> Judgement:
     return replace(found, effect=Effect.HOLD, message=hold, waits_until=until) if hold else found
 
 
+def answered_by(situation: Situation, moment: datetime) -> datetime:
+    """When an evaluation that was asked at ``moment`` or later is there: the one under way asks about the time before.
+
+    Two intervals: the wait for the next, and as long as its answers may take.
+    """
+    return moment + 2 * situation.spec.evaluation_interval
+
+
+def gravity(message: str) -> int:
+    """How much the reason of a hold says: 0 for no evaluation, 1 for guards without data, 2 for what was measured."""
+    if message in (NONE_YET, NOT_FRESH, NOT_ALL):
+        return 0
+    return 1 if message.startswith(NO_DATA_FOR) else 2
+
+
 def _is_worlds(guard: Guard | None, result: GuardResult) -> bool:
     return guard is not None and result.both and guard.when_both_breach is WhenBothBreach.HOLD
 
@@ -128,20 +149,20 @@ def _reason_to_hold(situation: Situation, evaluation: Evaluation, names: set[str
     """Why the step is held, empty for nothing; and until when it is held as expected."""
     down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in names]
     if down:
-        return f"Prometheus does not answer (guards {', '.join(down)})", None
+        return "Prometheus does not answer", None
     silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in names]
-    early = [r for r in silent if r.waits_until is not None and r.waits_until > situation.now]
+    early = [r for r in silent if r.waits_until is not None and situation.now < answered_by(situation, r.waits_until)]
     silent = [r for r in silent if r not in early]
     if silent:
-        invalid = next((f": {r.invalid}" for r in silent if r.invalid), "")
-        return f"no data for guards {', '.join(r.name for r in silent)}{invalid}", None
-    missing = names - {result.name for result in evaluation.results}
-    if missing:
-        return f"guards {', '.join(sorted(missing))} were not evaluated yet", None
+        invalid = [r for r in silent if r.invalid]
+        why = f": {invalid[0].invalid}" if invalid else ""
+        return f"{NO_DATA_FOR}{', '.join(r.name for r in invalid or silent)}{why}", None
+    if names - {result.name for result in evaluation.results}:
+        return NOT_ALL, None
     step_started = situation.attempt.step_started_at
     too_old = situation.since(evaluation.at) > 3 * situation.spec.evaluation_interval + GRACE
     if too_old or (step_started is not None and evaluation.at < step_started):
-        return "no fresh evaluation of the guards yet", None
+        return NOT_FRESH, None
     until = max((r.waits_until for r in early if r.waits_until is not None), default=None)
     if until is not None:
         when = until.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

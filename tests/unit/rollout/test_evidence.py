@@ -121,7 +121,7 @@ def test_a_wait_that_was_to_be_expected_spends_no_deadline_and_says_until_when()
     assert "guards errors can say nothing before 2026-01-02 07:00:00 UTC" in plan.status.message
     assert plan.status.rollout is not None
     assert plan.status.rollout.waiting_since is None
-    assert plan.requeue_after == timedelta(hours=30)
+    assert plan.requeue_after == timedelta(hours=30) + 2 * given.wish.spec.rollout.evaluation_interval
     assert reasons(plan) == []
     given.after(plan).at(20 * 3600).judged(Verdict.NO_DATA, waits_until=until)
     later = given.decide()
@@ -130,6 +130,52 @@ def test_a_wait_that_was_to_be_expected_spends_no_deadline_and_says_until_when()
     given.after(later).at(31 * 3600).judged(Verdict.NO_DATA, waits_until=until)
     given.after(given.decide()).at(31 * 3600 + 200).judged(Verdict.NO_DATA, waits_until=until)
     assert given.decide().status.phase is Phase.AWAITING_APPROVAL
+
+
+def test_the_end_of_a_wait_is_followed_by_the_evaluation_that_was_waited_for() -> None:
+    until = NOW + seconds(600)
+    given = Given().stepping(2).judged(Verdict.NO_DATA, waits_until=until)
+    told = given.decide()
+    given.after(told).at(600).judged(Verdict.NO_DATA, waits_until=until)
+    over = given.decide()
+    assert (reasons(over), over.status) == ([], told.status)
+    assert over.requeue_after == 2 * given.wish.spec.rollout.evaluation_interval
+    given.at(606).judged(Verdict.PASS)
+    assert layout(given.decide()) == {V1: 500_000, V2: 500_000}
+    given.at(621).judged(Verdict.NO_DATA)
+    assert reasons(given.decide()) == ["StepHeld"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.NO_DATA, Verdict.PROVIDER_DOWN, Verdict.BREACH])
+def test_other_guards_in_the_same_trouble_are_no_news(verdict: Verdict) -> None:
+    given = Given(guards=[ERRORS, PSI]).stepping(2).at(30)
+
+    def seen(names: tuple[str, ...]) -> Given:
+        results = tuple(
+            GuardResult(name, verdict if name in names else Verdict.PASS, given.now, both=True)
+            for name in ("errors", "inputs")
+        )
+        return given.seeing(evaluation=Evaluation(2, V2, given.now, results))
+
+    first = seen(("errors",)).decide()
+    assert "held: " in first.status.message
+    for turn, names in enumerate((("inputs",), ("errors", "inputs"), ("errors",)), start=1):
+        given.after(first).at(30 + 10 * turn)
+        assert seen(names).decide().status == first.status
+
+
+def test_a_graver_reason_of_a_hold_is_news_once() -> None:
+    given = Given().stepping(2).at(30).judged(Verdict.NO_DATA)
+    silent = given.decide()
+    assert "held: no data for guards errors" in silent.status.message
+    moved = both(given.after(silent).at(40)).decide()
+    assert "held: both arms break errors" in moved.status.message
+    assert moved.status.rollout is not None
+    assert silent.status.rollout is not None
+    assert moved.status.rollout.waiting_since == silent.status.rollout.waiting_since
+    again = given.after(moved).at(50).judged(Verdict.NO_DATA).decide()
+    assert again.status == moved.status
+    assert both(given.after(again).at(60)).decide().status == moved.status
 
 
 def test_another_guard_that_is_silent_without_reason_spends_it() -> None:
