@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from modelrollout.render.names import is_observer
 from modelrollout.settings import parse
 from modelrollout.telemetry import Telemetry
 from tests.component.apiserver import REPOSITORY, ApiServer, Manifest, programs
+from tests.component.prometheus import prometheus
 
 CHART = REPOSITORY / "charts" / "modelrollout"
 VALUES: dict[str, Any] = {
@@ -328,3 +330,28 @@ def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
         for outcome in re.findall(r'outcome="(\w+)"', rule["expr"]):
             assert f'outcome="{outcome}"' in observed
     assert not [body for body in rendered("ops") if body["kind"] == "PrometheusRule"]
+
+
+def test_an_operator_is_stuck_only_while_it_leads_has_work_and_ends_no_turn(tmp_path: Path) -> None:
+    values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
+    rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    (expression,) = [rule["expr"] for rule in rules if rule["alert"] == "ModelRolloutStuck"]
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    at = now.timestamp()
+    # Leads, how many wait, when the last turn ended.
+    pods = {
+        "stuck": (1.0, 3.0, at - 600),
+        "never": (1.0, 3.0, 0.0),
+        "idle": (1.0, 0.0, at - 86_400),
+        "busy": (1.0, 9.0, at - 2),
+        "standby": (0.0, 3.0, 0.0),
+    }
+    names = ("leader", "queue_depth", "last_reconcile_timestamp_seconds")
+    with prometheus(programs(), tmp_path) as server:
+        server.write(
+            ({"__name__": f"modelrollout_{name}", "namespace": "ops", "pod": pod}, [(at, number)])
+            for pod, numbers in pods.items()
+            for name, number in zip(names, numbers, strict=True)
+        )
+        found = server.query(expression, now)
+    assert {one.labels["pod"] for one in found.series} == {"stuck", "never"}
