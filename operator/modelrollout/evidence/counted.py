@@ -10,8 +10,8 @@ import math
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import chain, pairwise
@@ -60,6 +60,17 @@ class Counted:
         """The counts of one role by piece; zeros where there are none."""
         return (self.candidate, self.stable)[arm].get(role) or [0.0] * len(self.cuts.times)
 
+    def without(self, pieces: Collection[int]) -> Counted:
+        """The same, had nothing been counted in these pieces."""
+
+        def rest(counts: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+            return {
+                role: [0.0 if piece in pieces else count for piece, count in enumerate(column)]
+                for role, column in counts.items()
+            }
+
+        return replace(self, candidate=rest(self.candidate), stable=rest(self.stable))
+
     @property
     def bounds(self) -> tuple[str, ...]:
         """The bucket bounds, as labels, that either arm has; the lowest first."""
@@ -102,15 +113,18 @@ def read_counted(
     begin: datetime,
     *,
     either: bool = False,
+    finest: float = math.inf,
 ) -> Counted | str:
     """The counts of both arms from ``begin`` (not before the first traffic) until ``now``, or why there are none.
+
+    Pieces are no longer than ``finest`` seconds, as ``cuts`` says.
 
     The candidate must have series of every protocol, and lately: evidence about half of the traffic is none. With
     ``either`` those of one arm are enough: what has no series got no request.
     """
     counters = tuple(entry.counters(protocol) for protocol in context.protocols)
     given = tuple(answers[f"both {protocol}"] for protocol in context.protocols)
-    return _read(_Asked(counters, given, context, known, now, begin, either))
+    return _read(_Asked(counters, given, context, known, now, begin, either, finest))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +138,7 @@ class _Asked:
     now: datetime
     begin: datetime
     either: bool
+    finest: float
 
     @override
     def __eq__(self, other: object) -> bool:
@@ -131,8 +146,8 @@ class _Asked:
             isinstance(other, _Asked)
             and len(self.answers) == len(other.answers)
             and all(mine is theirs for mine, theirs in zip(self.answers, other.answers, strict=True))
-            and (self.begin, self.now, self.either, self.context)
-            == (other.begin, other.now, other.either, other.context)
+            and (self.begin, self.now, self.either, self.finest, self.context)
+            == (other.begin, other.now, other.either, other.finest, other.context)
             and self.known is other.known
             and self.counters == other.counters
         )
@@ -147,7 +162,7 @@ def _read(asked: _Asked) -> Counted | str:
     context, now, begin = asked.context, asked.now, asked.begin
     spans = sorted({max(span.since.timestamp(), begin.timestamp()): span.share for span in context.spans}.items())
     begins = [since for since, _ in spans] or [begin.timestamp()]
-    pieces = cuts(begin.timestamp(), max(now, begin).timestamp(), begins)
+    pieces = cuts(begin.timestamp(), max(now, begin).timestamp(), begins, asked.finest)
     weighted = context.source is Source.WEIGHTED and spans
     apart = [not weighted or LEAST_SHARE <= spans[span][1] <= WHOLE - LEAST_SHARE for span in pieces.spans]
     look = min(point_distance(context, now), LONGEST_LOOK).total_seconds()

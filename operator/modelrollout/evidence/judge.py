@@ -22,11 +22,12 @@ from modelrollout.evidence.bounds import (
     warmed_up,
 )
 from modelrollout.evidence.context import Context
+from modelrollout.evidence.finding import Finding
 from modelrollout.evidence.measure import Reading, Window, read_window
 from modelrollout.evidence.queried import QueryIndicator, Scope
 from modelrollout.evidence.queries import OTHER, compares, evaluation_times
 from modelrollout.evidence.query_slis import readings
-from modelrollout.evidence.sequential import Finding, judge_sequential
+from modelrollout.evidence.sequential import judge_sequential
 from modelrollout.evidence.sides import series_of
 from modelrollout.evidence.slis import CatalogError, Indicator, Kind, catalog, find
 from modelrollout.ports import Answer

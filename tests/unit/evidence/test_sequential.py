@@ -147,10 +147,23 @@ class TestRelativeToStable:
         alone = replace(weighed((0, 100)), stable="digits-new")
         assert world.judge(ERRORS, alone).message == "there is no other revision to compare with"
 
-    def test_weights_on_their_way_are_not_compared(self) -> None:
-        """A ramp has share 0: its requests are of no known weight."""
+    @pytest.mark.parametrize("guard", [ERRORS, LATENCY])
+    def test_weights_on_their_way_are_not_compared_nor_waited_for(self, guard: Guard) -> None:
+        """A ramp has share 0: its requests are of no known weight, however many. The first step asks for its own."""
+        own = with_(guard, min_samples=100)
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 5), (10, 0))
-        assert world.judge(ERRORS, weighed((0, 0))).verdict is Verdict.NO_DATA
+        ramp = world.judge(own, weighed((0, 0)))
+        assert (ramp.verdict, ramp.message) == (
+            Verdict.PASS, "the arms share no traffic by a known weight now: nothing to compare",
+        )  # fmt: skip
+        step = world.run(305, (10, 5), (10, 0)).judge(own, weighed((0, 0), (300, 50)))
+        assert (step.verdict, step.value) == (Verdict.NO_DATA, None)
+
+    def test_the_bake_waits_for_no_requests_that_are_compared(self) -> None:
+        """A person promotes before there are enough: stable gets none any more."""
+        where = weighed((0, 50), (60, 100))
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0), (10, 0)).run(100, (20, 0), (0, 0))
+        assert world.judge(with_(ERRORS, min_samples=5000), where).verdict is Verdict.PASS
 
     def test_a_late_fault_is_not_diluted(self) -> None:
         world = World().run(0, (0, 0), (100, 0)).run(3000, (50, 0.05), (50, 0.05)).run(3120, (50, 2), (50, 0.05))
@@ -207,7 +220,17 @@ class TestLatency:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=70)
         guard = Guard(name="slow", sli=Sli.LATENCY_P95, max=0.04, confidence=0.999)
         assert world.judge(guard, HALF).verdict is Verdict.BREACH
-        assert world.judge(with_(guard, max=0.06), HALF).verdict is Verdict.PASS
+        unknown = world.judge(with_(guard, max=0.06), HALF)
+        assert (unknown.verdict, unknown.value) == (Verdict.NO_DATA, pytest.approx(0.067, abs=0.001))
+        assert unknown.message.endswith("max lies inside a bucket: give an edge of it, 0.1 s is the next")
+        assert world.judge(with_(guard, max=0.1), HALF).verdict is Verdict.PASS
+
+    def test_a_bound_without_an_edge_is_not_tested(self) -> None:
+        """A tenth of a millisecond is below the first edge: of no request is it known to be less."""
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=70)
+        result = world.judge(Guard(name="fast", sli=Sli.LATENCY_P50, min=0.0001, confidence=0.999), HALF)
+        assert result.verdict is Verdict.NO_DATA
+        assert "min cannot be tested: the buckets have edges from 0.0005 to " in result.message
 
     def test_a_minimum_too(self) -> None:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0), slow=20)
@@ -251,6 +274,32 @@ class TestBoundWithConfidence:
         twice = world.run(640, (100, 0), (100, 0)).run(645, (100, 100), (100, 0)).judge(guard, HALF)
         assert twice.verdict is Verdict.BREACH
 
+    @pytest.mark.parametrize("begin", [300, 475])
+    @pytest.mark.parametrize("end", [700, 950, 970, 1930, 3850])
+    def test_an_incident_stays_one_as_the_attempt_grows(self, begin: int, end: int) -> None:
+        """Ten seconds in which everything fails, within a piece of time or across the border of two."""
+        world = World().run(0, (0, 0), (20, 0)).run(begin, (20, 0), (20, 0)).run(begin + 10, (20, 20), (20, 0))
+        found = [world.judge(LIMIT, HALF)]
+        found.append(world.run(begin + 60, (20, 0), (20, 0)).judge(LIMIT, HALF))
+        found.append(world.run(end, (20, 0), (20, 0)).judge(LIMIT, HALF))
+        assert [one.verdict for one in found] == [Verdict.NO_DATA, Verdict.NO_DATA, Verdict.PASS]
+
+    def test_an_incident_that_is_over_is_left_out(self) -> None:
+        """It is 1.6 % of all requests at 600 s, and 2 minutes were clean."""
+        world = World().run(0, (0, 0), (20, 0)).run(300, (20, 0), (20, 0)).run(310, (20, 20), (20, 0))
+        early = world.run(400, (20, 0), (20, 0)).judge(LIMIT, HALF)
+        assert (early.verdict, early.message.rpartition("; ")[2]) == (
+            Verdict.NO_DATA, "of one moment only: does it last?",
+        )  # fmt: skip
+        late = world.run(600, (20, 0), (20, 0)).judge(LIMIT, HALF)
+        assert (late.verdict, late.value) == (Verdict.PASS, 0.0)
+        assert late.message.endswith("without a moment 0:05:00 after the first")
+
+    def test_an_incident_that_is_over_hides_nothing(self) -> None:
+        """Everything fails for ten seconds, and afterwards less, but more than it may."""
+        world = World().run(0, (0, 0), (20, 0)).run(300, (20, 0), (20, 0)).run(310, (20, 20), (20, 0))
+        assert world.run(900, (20, 0.5), (20, 0)).judge(LIMIT, HALF).verdict is Verdict.BREACH
+
     def test_a_minimum(self) -> None:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.4), (10, 0))
         assert world.judge(with_(LIMIT, max=None, min=0.2), HALF).verdict is Verdict.BREACH
@@ -267,6 +316,20 @@ class TestBoundWithConfidence:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0.5), (10, 0.5)).run(400, (20, 1), (0, 0))
         result = world.judge(LIMIT, weighed((0, 50), (300, 100)))
         assert (result.verdict, result.both) == (Verdict.BREACH, False)
+
+    @pytest.mark.parametrize("guard", [LIMIT, Guard(name="slow", sli=Sli.LATENCY_P95, max=0.05, confidence=0.999)])
+    def test_an_incident_of_both_stays_one_in_the_bake(self, guard: Guard) -> None:
+        """The world moved while both had traffic; a person promotes; nothing has failed since."""
+        world = (
+            World().run(0, (0, 0), (20, 0)).run(200, (10, 0), (10, 0)).run(320, (10, 3), (10, 3), slow=70, stable=70)
+        )
+        both = weighed((0, 50))
+        assert (world.judge(guard, both).verdict, world.judge(guard, both).both) == (Verdict.BREACH, True)
+        result = world.run(380, (20, 0), (0, 0)).judge(guard, weighed((0, 50), (320, 100)))
+        assert (result.verdict, result.both) == (Verdict.BREACH, True)
+        assert result.message.endswith("; stable is as bad")
+        alone = world.run(480, (20, 6), (0, 0), slow=70).judge(guard, weighed((0, 50), (320, 100)))
+        assert (alone.verdict, alone.both) == (Verdict.BREACH, False)
 
     def test_a_rate_has_nothing_to_be_sure_of(self) -> None:
         guard = Guard(name="rate", sli=Sli.REQUEST_RATE, min=5.0, confidence=0.99)

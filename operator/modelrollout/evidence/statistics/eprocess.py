@@ -14,14 +14,15 @@ NOTHING = -math.inf
 class Evidence:
     """What a test says: the logarithm of its e-value, and the part of the data that says it loudest.
 
-    ``start`` is the index of the first chunk of that part, ``loudest`` that of its chunk that says most, and ``spread``
-    the logarithm without that chunk: what a short one says alone is an incident.
+    ``start`` is the index of the first chunk of that part. ``moment`` are those of its chunk that says most and of the
+    louder one beside it, for what is short may lie across their border; ``spread`` is the logarithm without them: what
+    one moment says alone is an incident.
     """
 
     log_e: float = 0.0
     start: int = 0
     spread: float = 0.0
-    loudest: int = 0
+    moment: tuple[int, ...] = ()
 
     @property
     def confidence(self) -> float:
@@ -55,9 +56,12 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidenc
     totals = [math.fsum(column) for column in zip(*growth[found.start :], strict=True)]
     bet = totals.index(max(totals))
     loudest = max(range(found.start, len(growth)), key=lambda index: growth[index][bet])
+    beside = [index for index in (loudest - 1, loudest + 1) if found.start <= index < len(growth)]
+    beside = [index for index in beside if growth[index][bet] > 0]
+    moment = (loudest, *sorted(beside, key=lambda index: growth[index][bet])[-1:])
     silent = (0.0,) * len(totals)
-    rest = _mixed([silent if index == loudest else step for index, step in enumerate(growth)], starts)
-    return replace(found, spread=rest.log_e, loudest=loudest)
+    rest = _mixed([silent if index in moment else step for index, step in enumerate(growth)], starts)
+    return replace(found, spread=rest.log_e, moment=tuple(sorted(moment)))
 
 
 def _mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidence:
@@ -87,5 +91,5 @@ def averaged(parts: Sequence[Evidence]) -> Evidence:
         log_sum(part.log_e for part in parts) - share,
         loudest.start,
         log_sum(part.spread for part in parts) - share,
-        loudest.loudest,
+        loudest.moment,
     )

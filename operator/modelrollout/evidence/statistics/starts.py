@@ -19,6 +19,9 @@ SHORTEST = 30.0
 
 AT_FIRST, AT_SPANS, ON_GRID = 0.5, 0.2, 0.3
 
+FINEST = 240
+"""Cells are cut into pieces as short as is asked for, as long as the evidence has at most so many of them."""
+
 
 @dataclass(frozen=True)
 class Cuts:
@@ -33,8 +36,12 @@ class Cuts:
         return bisect_right(self.times, at) - 1
 
 
-def cuts(since: float, now: float, spans: Sequence[float]) -> Cuts:
+def cuts(since: float, now: float, spans: Sequence[float], finest: float = math.inf) -> Cuts:
     """The pieces of the evidence from ``since`` until ``now``, where spans begin at these times, oldest first.
+
+    Cells are halved, and again until no piece is longer than ``finest`` seconds, as long as these are more than SHORTEST
+    and there are no more than FINEST of them.
+    A piece within a cell is no beginning (its weight is 0), and stays as it is until there would be more than FINEST.
 
     The weights of all levels of the grid together, whatever the length that the evidence will have, sum to at most 1:
     level a gets 1/((a+1)(a+2)) of the grid's part, the j-th later span 1/(j(j+1)) of theirs.
@@ -49,6 +56,11 @@ def cuts(since: float, now: float, spans: Sequence[float]) -> Cuts:
         begin = since + place * width
         if begin < now:
             weights[begin] = weights.get(begin, 0.0) + each
+    width = width / 2 if math.isfinite(finest) else width
+    while width > max(finest, SHORTEST) and width / 2 >= (now - since) / FINEST:
+        width /= 2
+    for place in range(1, math.ceil((now - since) / width)):
+        weights.setdefault(since + place * width, 0.0)
     times = tuple(sorted(weights))
     return Cuts(
         times,

@@ -57,12 +57,17 @@ class TestEvidence:
         growth = [[math.log(0.01)], [math.log(50)]]
         assert mixed(growth, [math.log(0.5), math.log(0.1)]).start == 1
 
-    def test_what_is_left_without_the_loudest_chunk(self) -> None:
-        growth = [[math.log(2)], [math.log(50)], [math.log(3)]]
-        found = mixed(growth, [0.0, NOTHING, NOTHING])
-        assert math.exp(found.log_e) == pytest.approx(300)
-        assert math.exp(found.spread) == pytest.approx(6)
-        assert math.exp(averaged([found, Evidence(0.0)]).spread) == pytest.approx(3.5)
+    def test_what_is_left_without_the_loudest_moment(self) -> None:
+        """The loudest chunk, and the louder one beside it: what is short may lie across the border of two."""
+        growth = [[math.log(2)], [math.log(50)], [math.log(3)], [math.log(0.5)], [math.log(8)]]
+        found = mixed(growth, [0.0, *[NOTHING] * 4])
+        assert math.exp(found.log_e) == pytest.approx(1200)
+        assert (found.moment, math.exp(found.spread)) == ((1, 2), pytest.approx(8))
+        assert math.exp(averaged([found, Evidence(0.0)]).spread) == pytest.approx(4.5)
+
+    def test_a_chunk_beside_that_says_the_contrary_is_no_part_of_the_moment(self) -> None:
+        found = mixed([[math.log(0.5)], [math.log(50)], [math.log(0.9)]], [0.0, NOTHING, NOTHING])
+        assert (found.moment, math.exp(found.spread)) == ((1,), pytest.approx(0.45))
 
     def test_no_data_is_no_evidence(self) -> None:
         assert mixed([], []) == Evidence()

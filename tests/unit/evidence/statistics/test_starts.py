@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelrollout.evidence.statistics.starts import PIECES, SHORTEST, cuts
+from modelrollout.evidence.statistics.eprocess import NOTHING
+from modelrollout.evidence.statistics.starts import FINEST, PIECES, SHORTEST, cuts
 
 spans = st.lists(st.floats(1.0, 1e6), max_size=20).map(lambda found: sorted({0.0, *found}))
 
@@ -53,3 +55,22 @@ def test_a_time_is_in_the_piece_that_began_last() -> None:
     assert found.times == (0.0, 30.0, 45.0, 60.0, 90.0)
     assert [found.piece(at) for at in (-1.0, 0.0, 44.9, 45.0, 99.0)] == [-1, 0, 1, 2, 4]
     assert found.spans == (0, 0, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("finest", "longest"), [(math.inf, 240), (90, 60), (30, 30), (1, 30)])
+def test_cells_are_cut_into_pieces_that_are_no_beginnings(finest: float, longest: float) -> None:
+    found, cells = cuts(0.0, 4000.0, [0.0, 45.0], finest), cuts(0.0, 4000.0, [0.0, 45.0])
+    assert max(after - before for before, after in pairwise((*found.times, 4000.0))) <= longest
+    weights = dict(zip(found.times, found.starts, strict=True))
+    assert {time: weight for time, weight in weights.items() if weight != NOTHING} == dict(
+        zip(cells.times, cells.starts, strict=True)
+    )
+
+
+@given(length=st.floats(1.0, 3e6), begins=spans, finest=st.floats(1.0, 4000.0))
+def test_pieces_are_halves_of_cells_and_stay_bounded(length: float, begins: list[float], finest: float) -> None:
+    begins = [begin for begin in begins if begin <= length]
+    found, later = cuts(0.0, length, begins, finest), cuts(0.0, 2 * length, begins, finest)
+    assert len(found.times) <= max(FINEST, 2 * PIECES) + 1 + len(begins)
+    nested = {time for time in later.times if time < length} <= set(found.times)
+    assert nested, "pieces are put together as the evidence grows, never cut anew"
