@@ -39,9 +39,9 @@ class Cuts:
 def cuts(since: float, now: float, spans: Sequence[float], finest: float = math.inf) -> Cuts:
     """The pieces of the evidence from ``since`` until ``now``, where spans begin at these times, oldest first.
 
-    Cells are halved, and again until no piece is longer than ``finest`` seconds, as long as these are more than SHORTEST
-    and there are no more than FINEST of them.
-    A piece within a cell is no beginning (its weight is 0), and stays as it is until there would be more than FINEST.
+    Where ``finest`` is finite, cells are halved, and again until no piece is longer than that many seconds, but not to
+    less than SHORTEST / 2 nor into more than FINEST. A piece within a cell is no beginning: its weight is 0. As the
+    evidence grows pieces are put together, never cut anew.
 
     The weights of all levels of the grid together, whatever the length that the evidence will have, sum to at most 1:
     level a gets 1/((a+1)(a+2)) of the grid's part, the j-th later span 1/(j(j+1)) of theirs.
