@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -28,7 +27,12 @@ from tests.badspecs import Manifest
 from tests.component.apiserver import MERGE, REPOSITORY, ApiServer
 from tests.component.test_adapter_kubernetes import FixedClock
 
-EXAMPLES = sorted((REPOSITORY / "deploy" / "examples").glob("*.yaml"))
+EXAMPLES = {
+    f"{path.stem}-{document['metadata']['name']}": document
+    for path in sorted((REPOSITORY / "deploy" / "examples").glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document["kind"] == "ModelDeployment"
+}
 MADE_WITH = Materials(
     pool=Pool(image="localhost/triton:test"),
     operator_image="localhost/modelrollout:test",
@@ -52,15 +56,9 @@ class Stored:
     revision: Revision
 
 
-def model_deployment(example: Path) -> Manifest:
-    (found,) = (each for each in yaml.safe_load_all(example.read_text()) if each["kind"] == "ModelDeployment")
-    return dict(found)
-
-
-@pytest_asyncio.fixture(params=EXAMPLES, ids=lambda path: path.stem)
+@pytest_asyncio.fixture(params=EXAMPLES)
 async def stored(request: pytest.FixtureRequest, cluster: KubernetesCluster, api: ApiServer, namespace: str) -> Stored:
-    example: Path = request.param
-    manifest = model_deployment(example)
+    manifest: Manifest = EXAMPLES[request.param]
     path = f"/apis/modelrollout.io/v1alpha1/namespaces/{namespace}/modeldeployments"
     deployment = parse_modeldeployment(api.request("POST", path, manifest).body)
     name = revision_name(deployment.metadata.name, deployment.spec)
