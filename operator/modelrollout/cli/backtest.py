@@ -22,9 +22,7 @@ from modelrollout.cli.options import (
     output_option,
     place_options,
     usage,
-    width,
-    write_document,
-    write_lines,
+    write_each,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +106,9 @@ def backtest(
         asked = _asked(place, paths, names, prometheus, settings)
         work = _gathered(place.connect(), asked, settings, span, each)
         reports = _replayed(work, prometheus)
-        _show(reports, output)
+        from modelrollout.cli.view.backtest import report_document, report_lines
+
+        write_each(reports, output, report_document, report_lines)
         if any(found.problem or found.served.invalid for report in reports for found in report.guards):
             raise SystemExit(int(Exit.INVALID))
         if any(report.fired for report in reports):
@@ -328,14 +328,3 @@ class _Progress:
         """Leave the terminal as it was."""
         if sys.stderr.isatty() and self._told > self._began:
             sys.stderr.write("\r\033[K")
-
-
-def _show(reports: list[Report], output: str | None) -> None:
-    from modelrollout.cli.view.backtest import report_document, report_lines
-    from modelrollout.cli.view.text import line
-
-    if output:
-        write_document([report_document(report) for report in reports], output)
-        return
-    for number, report in enumerate(reports):
-        write_lines([*([line("")] if number else []), *report_lines(report, width())])

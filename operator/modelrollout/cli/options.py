@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from modelrollout.cli.view.text import Line
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,22 @@ def write_lines(lines: Iterable[Line]) -> None:
     from modelrollout.cli.view.text import render
 
     click.echo(render(lines, color=colorful(), plain=plain()), color=True)
+
+
+def write_each(
+    items: Sequence[Item],
+    output: str | None,
+    document: Callable[[Item], object],
+    lines: Callable[[Item, int | None], Iterable[Line]],
+) -> None:
+    """Print all ``items`` as one JSON or YAML list, or one after the other for people, with a line between them."""
+    from modelrollout.cli.view.text import line
+
+    if output:
+        write_document([document(item) for item in items], output)
+        return
+    for number, item in enumerate(items):
+        write_lines([*([line("")] if number else []), *lines(item, width())])
 
 
 def colorful() -> bool:

@@ -10,7 +10,7 @@ import click
 from modelrollout.cli.documents import read_documents
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
-from modelrollout.cli.options import Place, examples, output_option, place_options, width, write_document, write_lines
+from modelrollout.cli.options import Place, examples, output_option, place_options, write_each
 from modelrollout.ports import DeniedError, PortError, TransientError
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def plan(
                 wrong.append(found)
             else:
                 outlooks.append(found)
-        _show(outlooks, output)
+        from modelrollout.cli.view.plan import plan_document, plan_lines
+
+        write_each(outlooks, output, plan_document, plan_lines)
         for sentence in wrong:
             click.echo(f"{', '.join(paths)}: {sentence}", err=True)
         if wrong or any(outlook.problems for outlook in outlooks):
@@ -177,14 +179,3 @@ def _live(client: UserClient, namespace: str, name: str) -> tuple[Any, list[str]
         return None, []
     children = children_of(client, name)
     return snapshot(deployment, children, client.now()), list(children.unreadable)
-
-
-def _show(outlooks: list[Outlook], output: str | None) -> None:
-    from modelrollout.cli.view.plan import plan_document, plan_lines
-    from modelrollout.cli.view.text import line
-
-    if output:
-        write_document([plan_document(outlook) for outlook in outlooks], output)
-        return
-    for place, outlook in enumerate(outlooks):
-        write_lines([*([line("")] if place else []), *plan_lines(outlook, width())])
