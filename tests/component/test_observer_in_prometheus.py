@@ -107,7 +107,7 @@ async def test_mirrored_requests_become_slis(server: Prometheus) -> None:
     random = np.random.default_rng(11)
     profile = profile_of(random.normal(size=(5000, 2)))
     rows = random.normal([0.7, 0.0], 1.0, size=(REQUESTS, ROWS, 2)).astype(np.float32).astype(float)
-    asked = wish(arms=Arms(STABLE, CANDIDATE), per_second=500.0, window=60.0)
+    asked = wish(arms=Arms(STABLE, CANDIDATE), per_second=500.0, window=60.0, most=REQUESTS * ROWS)
     async with (
         serving(served(0.0)) as one,
         serving(served(0.4)) as other,
