@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import aiohttp
@@ -23,6 +23,9 @@ TIMEOUT = 10.0
 
 LOOK = 200
 """How many characters of an error are kept."""
+
+Reader = Callable[[float, float, int, str | None, int, bytes], Answer]
+"""(sent, answered, HTTP status, revision, truth, body) -> what came of it."""
 
 
 class Sender(Protocol):
@@ -80,8 +83,40 @@ class Traffic:
         self.recording.add(await self._sender.send(index))
 
 
-class RestSender:
-    """Triton's REST protocol to ``address`` (``host:port``), with ``hostname`` as its Host."""
+class RestPool:
+    """Kept-alive connections to ``address`` (``host:port``), which post to ``model`` behind ``hostname``."""
+
+    def __init__(self, address: str, hostname: str, model: str, headers: dict[str, str] | None = None) -> None:
+        self._url = f"http://{address}/v2/models/{model}/infer"
+        self._headers = {"Host": hostname, "Content-Type": "application/json", **(headers or {})}
+        self._session: aiohttp.ClientSession | None = None
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold the pool."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
+            self._session = session
+            yield
+
+    async def post(self, body: bytes, truth: int, read: Reader) -> Answer:
+        """Post ``body`` and ``read`` the answer; nothing is tried twice, and no failure raises."""
+        if self._session is None:
+            raise RuntimeError("post() outside of opened()")
+        sent = time.time()
+        limit = aiohttp.ClientTimeout(total=TIMEOUT)
+        try:
+            async with self._session.post(self._url, data=body, headers=self._headers, timeout=limit) as response:
+                content = await response.read()
+        except TimeoutError:
+            return Answer(sent, time.time(), "timeout", None, truth, None, f"no answer in {TIMEOUT} s")
+        except aiohttp.ClientError as error:
+            return Answer(sent, time.time(), "connection", None, truth, None, repr(error)[:LOOK])
+        return read(sent, time.time(), response.status, response.headers.get(REVISION_HEADER), truth, content)
+
+
+class RestSender(RestPool):
+    """Sends images by Triton's REST protocol."""
 
     def __init__(
         self,
@@ -91,37 +126,13 @@ class RestSender:
         hostname: str,
         headers: dict[str, str] | None = None,
     ) -> None:
-        self._url = f"http://{address}/v2/models/{MODEL_NAME}/infer"
-        self._headers = {"Host": hostname, "Content-Type": "application/json", **(headers or {})}
+        super().__init__(address, hostname, MODEL_NAME, headers)
         self._truths = [int(label) for label in labels]
         self._bodies = [rest_body(image) for image in images]
-        self._session: aiohttp.ClientSession | None = None
-
-    @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Hold a pool of kept-alive connections."""
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
-            self._session = session
-            yield
 
     async def send(self, index: int) -> Answer:
-        """Send one image; nothing is tried twice."""
-        if self._session is None:
-            raise RuntimeError("send() outside of opened()")
-        truth, sent = self._truths[index], time.time()
-        limit = aiohttp.ClientTimeout(total=TIMEOUT)
-        try:
-            async with self._session.post(
-                self._url, data=self._bodies[index], headers=self._headers, timeout=limit
-            ) as response:
-                content = await response.read()
-        except TimeoutError:
-            return Answer(sent, time.time(), "timeout", None, truth, None, f"no answer in {TIMEOUT} s")
-        except aiohttp.ClientError as error:
-            return Answer(sent, time.time(), "connection", None, truth, None, repr(error)[:LOOK])
-        revision = response.headers.get(REVISION_HEADER)
-        return rest_answer(sent, time.time(), response.status, revision, truth, content)
+        """Send one image."""
+        return await self.post(self._bodies[index], self._truths[index], rest_answer)
 
 
 def rest_traffic(images: Floats, labels: Labels, address: str, hostname: str, rate: float = 100.0) -> Traffic:
