@@ -111,11 +111,11 @@ class TrafficStatus(StatusModel):
     """Percent of the traffic, 0 to 100."""
 
 
-class GuardStatus(StatusModel):
-    """What one guard said at its last evaluation."""
+class GuardRecord(StatusModel):
+    """What one guard said when a decision was taken."""
 
     name: Word
-    """Name of the guard in spec.rollout.guards."""
+    """Name of the guard in spec.rollout.guards, or in a policy."""
     verdict: Verdict
     """Pass, Breach, NoData or ProviderDown."""
     value: Number = None
@@ -124,35 +124,23 @@ class GuardStatus(StatusModel):
     """The bound it was compared with, like ``<= 0.01``."""
     samples: Number = None
     """How many requests the value is made of, where that is known."""
+    confidence: Number = None
+    """How sure a breach is by the sequential test, 0 to 1, where the guard weighs counts."""
+
+
+class GuardStatus(GuardRecord):
+    """What one guard said at its last evaluation."""
+
     at: Instant | None = None
     """When it was evaluated."""
     message: Sentence = ""
     """One line that explains the verdict."""
-    confidence: Number = None
-    """How sure a breach is by the sequential test, 0 to 1, where the guard weighs counts."""
     baseline: Number = None
     """The value of the stable revision at the same time, where it was measured."""
     both: bool = False
     """Whether the stable revision breaks the same bound: the world moved, not the candidate."""
     query: Sentence = ""
     """The PromQL that was asked, cut to 1024 characters."""
-
-
-class GuardRecord(StatusModel):
-    """What one guard said when a decision was taken."""
-
-    name: Word
-    """Name of the guard."""
-    verdict: Verdict
-    """Pass, Breach, NoData or ProviderDown."""
-    value: Number = None
-    """The value, in the unit of the SLI."""
-    threshold: Word = ""
-    """The bound it was compared with."""
-    samples: Number = None
-    """How many requests the value is made of."""
-    confidence: Number = None
-    """How sure a breach is, 0 to 1."""
 
 
 class Decision(StatusModel):
