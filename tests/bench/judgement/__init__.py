@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from modelrollout.api.guard import DEFAULT_CONFIDENCE
 from tests.bench.judgement.looking import POWER, RATE, false_alarms, fixed_sample, requests_until_sure
 from tests.bench.judgement.report import figures, keep, scenarios_table
 from tests.bench.judgement.scenarios import SCENARIOS, Label
-from tests.bench.judgement.suite import HELD_OUT, TUNING, Case, carry_out_all, cases_of, seeds_of, summarise
+from tests.bench.judgement.suite import HELD_OUT, TUNING, Case, carried_out, cases_of, seeds_of, summarise
+from tests.bench.judgement.verdicts import Found
 from tests.bench.result import Result
 
 FOLDER = Path(__file__).resolve().parents[3] / ".local" / "bench"
@@ -20,13 +24,28 @@ BASE_ERRORS, LEAST_RISE = 0.003, 0.002
 def run(result: Result, quick: bool) -> None:
     """Measure, with the seeds that the policy was tuned on and with those that nothing was tuned on."""
     processes = len(os.sched_getaffinity(0))
-    for which, file in (("tuning seeds", TUNING), ("held-out seeds", HELD_OUT)):
-        found = carry_out_all(cases(file, quick), processes)
-        figures(result, found, which)
+    for which, file in (("held-out seeds", HELD_OUT), ("tuning seeds", TUNING)):
         name = f"judgement.{file.stem}"
+        found = _told(cases(file, quick), processes, FOLDER / f"{name}.jsonl")
+        figures(result, found, which)
         keep(found, FOLDER / f"{name}.json")
         (FOLDER / f"{name}.md").write_text(scenarios_table(summarise(found)) + "\n")
     _look(result, 20 if quick else 200)
+
+
+def _told(every: Sequence[Case], processes: int, file: Path) -> dict[Case, Found]:
+    """Carry out all; each rollout is a line of the file as soon as it is done: who is interrupted has lost nothing."""
+    found: dict[Case, Found] = {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lines:
+        for case, each in carried_out(every, processes):
+            found[case] = each
+            record = {"scenario": case.scenario, "seed": case.seed, "judge": case.judge, **asdict(each)}
+            lines.write(json.dumps(record) + "\n")
+            lines.flush()
+            if len(found) % 100 == 0 or len(found) == len(every):
+                print(f"{len(found)} of {len(every)} rollouts, now {case.scenario}", flush=True)
+    return found
 
 
 def _look(result: Result, trials: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -46,12 +46,18 @@ def carry_out(case: Case) -> Found:
     return RULES[case.judge].roll_out(world, key)
 
 
+def carried_out(cases: Sequence[Case], processes: int = 1) -> Iterator[tuple[Case, Found]]:
+    """Each of them, in this many processes, as it is done."""
+    if processes <= 1:
+        yield from ((case, carry_out(case)) for case in cases)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        yield from zip(cases, pool.map(carry_out, cases, chunksize=8), strict=True)
+
+
 def carry_out_all(cases: Sequence[Case], processes: int = 1) -> dict[Case, Found]:
     """All of them, in this many processes."""
-    if processes <= 1:
-        return {case: carry_out(case) for case in cases}
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return dict(zip(cases, pool.map(carry_out, cases, chunksize=8), strict=True))
+    return dict(carried_out(cases, processes))
 
 
 def cases_of(
