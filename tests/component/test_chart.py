@@ -313,6 +313,12 @@ def test_prometheus_finds_the_observers_by_service_monitors() -> None:
         assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
 
 
+def test_the_namespace_of_a_modeldeployment_survives_the_scrape_of_the_operator() -> None:
+    values = json.dumps({"metrics": {"serviceMonitor": {"enabled": True}}})
+    (endpoint,) = one(rendered("ops", values), "ServiceMonitor")["spec"]["endpoints"]
+    assert endpoint["honorLabels"] is True
+
+
 def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
     values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
     rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
