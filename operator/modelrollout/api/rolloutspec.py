@@ -17,8 +17,8 @@ from modelrollout.api.scalars import Label, ObjectName
 from modelrollout.api.strategies import ABTest, BlueGreen, Canary, Decider, Shadow, ShadowEnd, Strategy
 
 GUARDS_NEEDED = (
-    "a rollout needs guards: set at least one, name a policy that has some, or unguarded: true to move traffic "
-    "without looking at any metric"
+    "a rollout needs guards: set at least one, name a policy that has some, selectedPolicies: true to rely on those of "
+    "policies by their selector, or unguarded: true to move traffic without looking at any metric"
 )
 _STEPS = f"(has(self.canary) ? size(self.canary.steps) : {len(Canary().steps)})"
 
@@ -66,13 +66,17 @@ class Rollout(SpecModel):
     prometheus: Label = "default"
     """Which Prometheus of the operator's settings answers the guards."""
     guards: Annotated[tuple[Guard, ...], Field(max_length=20), ListKey("name")] = ()
-    """What is watched while traffic flows. At most 20. Required unless a policy is named or unguarded is true."""
+    """What is watched while traffic flows. At most 20. Required unless a policy is named, or selectedPolicies or
+    unguarded is true."""
     policies: Annotated[tuple[PolicyReference, ...], Field(max_length=10)] = ()
     """Policies whose guards and SLIs are used besides those whose selector takes this ModelDeployment. Of guards (and
     SLIs) with the same name the last one counts: cluster policies by selector, policies by selector (each by name),
     then these in order, then guards. At most 10."""
     gates: Gates = Gates()
     """What is checked on the candidate's pods before any traffic."""
+    selected_policies: StrictBool = False
+    """True: guards come from the policies whose selector takes this ModelDeployment, and without any guard nothing is
+    tried. Such policies apply in any case: true says that they are relied on, so that nothing else is required."""
     unguarded: StrictBool = False
     """True moves traffic by time alone, without any guard."""
     paused: StrictBool = False
@@ -80,16 +84,22 @@ class Rollout(SpecModel):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "self.unguarded || (has(self.guards) && size(self.guards) > 0) || (has(self.policies) && "
-            "size(self.policies) > 0)",
+            "self.unguarded || self.selectedPolicies || (has(self.guards) && size(self.guards) > 0) || "
+            "(has(self.policies) && size(self.policies) > 0)",
             GUARDS_NEEDED,
-            lambda self: self.unguarded or len(self.guards) > 0 or len(self.policies) > 0,
+            lambda self: self.unguarded or self.selected_policies or bool(self.guards) or bool(self.policies),
         ),
         Rule(
             "!self.unguarded || ((!has(self.guards) || size(self.guards) == 0) && (!has(self.policies) || "
             "size(self.policies) == 0))",
             "unguarded: true contradicts guards and policies: remove one of them",
             lambda self: not self.unguarded or (len(self.guards) == 0 and len(self.policies) == 0),
+        ),
+        Rule(
+            "!self.unguarded || !self.selectedPolicies",
+            "unguarded: true takes no guards, also none of policies by their selector, so it contradicts "
+            "selectedPolicies: true: remove one of them",
+            lambda self: not self.unguarded or not self.selected_policies,
         ),
         Rule(
             "!has(self.canary) || self.strategy == 'Canary' || (self.strategy == 'Shadow' && has(self.shadow) && "

@@ -79,16 +79,15 @@ def applied(wish: ModelDeployment, policies: Policies) -> tuple[Resolution, tupl
         for reference in rollout.policies
         if reference.kind in policies.unread and (reference.kind, reference.name) not in known
     ]
-    if not unknown:
-        return resolve(wish, policies.known), policies.notes
     kept = rollout.model_copy(update={"policies": tuple(each for each in rollout.policies if each not in unknown)})
-    resolution = resolve(
-        wish.model_copy(update={"spec": wish.spec.model_copy(update={"rollout": kept})}), policies.known
-    )
-    if not resolution.wish.spec.rollout.guards:
+    looked_up = wish.model_copy(update={"spec": wish.spec.model_copy(update={"rollout": kept})}) if unknown else wish
+    resolution = resolve(looked_up, policies.known)
+    notes = [f"{each.kind} {each.name} is not known here: its guards are left out" for each in unknown]
+    if resolution.guardless and rollout.selected_policies and policies.unread:
+        notes.append("guards by its labels, on which selectedPolicies relies: no policy that is known here gives any")
+    if resolution.guardless and notes:
         resolution = replace(resolution, problem=None)
-    left_out = (f"{each.kind} {each.name} is not known here: its guards are left out" for each in unknown)
-    return resolution, (*policies.notes, *left_out)
+    return resolution, (*policies.notes, *notes)
 
 
 def only_from(wish: ModelDeployment, policies: Policies) -> tuple[Resolution, tuple[str, ...]]:

@@ -70,13 +70,14 @@ class PolicyReader:
 
 
 def _uses_policies(found: Snapshot) -> bool:
-    """Whether it names policies, or its guards were judged besides those of its own (a selector takes it)."""
+    """Whether it names policies or relies on selectors, or other guards than its own were judged (one takes it)."""
     if found.wish is None:
         return False
     rollout = found.wish.spec.rollout
     own = {guard.name for guard in rollout.guards}
     attempt = found.status.rollout
-    return bool(rollout.policies) or any(guard.name not in own for guard in (attempt.guards if attempt else ()))
+    judged = attempt.guards if attempt else ()
+    return bool(rollout.policies) or rollout.selected_policies or any(guard.name not in own for guard in judged)
 
 
 def children_of(client: UserClient, name: str) -> Children:

@@ -26,10 +26,11 @@ _Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class _User:
-    """What makes a ModelDeployment use a policy."""
+    """What makes a ModelDeployment use a policy. ``relies``: its guards must come by selectors."""
 
     labels: Mapping[str, str]
     named: frozenset[_Name]
+    relies: bool
 
 
 class Policies:
@@ -47,14 +48,13 @@ class Policies:
 
     def resolve(self, wish: ModelDeployment) -> Resolution:
         """The guards and SLIs that ``wish`` ends up with."""
-        known = [policy for place in ("", wish.metadata.namespace) for policy in self._known.get(place, {}).values()]
-        return resolve(wish, known, self._denied)
+        return resolve(wish, self._in_reach(wish.metadata.namespace), self._denied)
 
     def kept(self, key: Key, manifest: Manifest) -> None:
         """Follow an object that is new or changed."""
         kind = manifest["kind"]
         if kind == "ModelDeployment":
-            self._users[key] = _User(manifest["metadata"].get("labels") or {}, frozenset(_named(manifest)))
+            self._users[key] = _user(manifest)
         elif kind in _KINDS:
             policy = read_policy(manifest)
             self._turn(key.namespace, (kind, manifest["metadata"]["name"]), policy)
@@ -82,20 +82,34 @@ class Policies:
                 _LOGGER.warning("%s %s%s cannot be used: %s", name[0], where, name[1], policy.problem)
         versions = [version for version in (before, policy) if version is not None]
         for key in sorted(self._users):
-            if any(_concerns(version, name, key, self._users[key]) for version in versions):
+            user = self._users[key]
+            if any(_concerns(version, name, key, user) for version in versions) or self._told_of(policy or before, key):
                 self._wake(key)
+
+    def _told_of(self, policy: KnownPolicy | None, key: Key) -> bool:
+        """Whether the sentence of one that relies on selectors, and is taken by none, lists the policy."""
+        if policy is None or not self._users[key].relies or not policy.reaches(key.namespace):
+            return False
+        labels = self._users[key].labels
+        return not any(known.selects(key.namespace, labels) for known in self._in_reach(key.namespace))
+
+    def _in_reach(self, namespace: str) -> list[KnownPolicy]:
+        return [policy for place in ("", namespace) for policy in self._known.get(place, {}).values()]
 
 
 def _concerns(policy: KnownPolicy, name: _Name, key: Key, user: _User) -> bool:
     return policy.reaches(key.namespace) and (name in user.named or policy.selects(key.namespace, user.labels))
 
 
-def _named(manifest: Manifest) -> list[_Name]:
+def _user(manifest: Manifest) -> _User:
     spec = manifest.get("spec")
     rollout = spec.get("rollout") if isinstance(spec, dict) else None
-    named = rollout.get("policies") if isinstance(rollout, dict) else None
-    return [
+    rollout = rollout if isinstance(rollout, dict) else {}
+    named = rollout.get("policies")
+    references = (
         (str(each.get("kind") or PolicyKind.ROLLOUT_POLICY), str(each.get("name")))
         for each in (named if isinstance(named, list) else ())
         if isinstance(each, dict)
-    ]
+    )
+    labels = manifest["metadata"].get("labels") or {}
+    return _User(labels, frozenset(references), rollout.get("selectedPolicies") is True)

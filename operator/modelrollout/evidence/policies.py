@@ -7,7 +7,7 @@ names, in order, then its own guards. Of guards (and of SLIs) with one name the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +21,8 @@ from modelrollout.api.rolloutspec import GUARDS_NEEDED, PolicyKind, PolicyRefere
 from modelrollout.api.status import GUARD_LIMIT
 
 LONGEST_PROBLEM = 500
+MOST_TOLD = 5
+"""How many labels or policies a sentence lists."""
 _READ = ("apiVersion", "kind", "metadata", "spec")
 OWN = "spec.rollout.guards"
 """Where a guard comes from that no policy brought."""
@@ -76,13 +78,14 @@ class Resolution:
 
     ``wish`` has the effective guards in ``spec.rollout.guards``; ``definitions`` are the policies' SLIs that these
     use, ``origins`` has one entry a guard, in order. ``problem`` is the sentence that says why it cannot be used; what
-    could be merged is in the other fields all the same.
+    could be merged is in the other fields all the same. ``guardless``: the only problem is that nothing gives a guard.
     """
 
     wish: ModelDeployment
     definitions: tuple[SliDefinition, ...] = ()
     origins: tuple[Origin, ...] = ()
     problem: str | None = None
+    guardless: bool = False
 
     def explained(self, problem: str | None) -> str | None:
         """``problem`` of the effective wish, saying of a guard that a policy brought which policy that is."""
@@ -150,7 +153,7 @@ def resolve(
         (policy for policy in reached if policy.selects(metadata.namespace, metadata.labels)),
         key=lambda policy: (policy.kind is not PolicyKind.CLUSTER_ROLLOUT_POLICY, policy.name),
     )
-    if not selected and not rollout.policies:
+    if not selected and not rollout.policies and rollout.guards:
         return Resolution(wish, origins=tuple(Origin(guard.name, OWN) for guard in rollout.guards))
     known = {(policy.kind, policy.name): policy for policy in reached}
     named = [(reference, known.get((reference.kind, reference.name))) for reference in rollout.policies]
@@ -164,7 +167,48 @@ def resolve(
         merged.add(policy.spec.guards, policy.title, selected=by_selector)
         merged.define(policy.spec.slis, policy.title)
     merged.add(rollout.guards, OWN)
-    return _resolution(wish, merged, problems)
+    guardless = not merged.guards and not problems
+    if guardless and rollout.selected_policies:
+        problems.append(_nothing_selected(wish, selected, reached, denied))
+    elif guardless:
+        problems.append(f"its policies have no guards: {GUARDS_NEEDED}")
+    return replace(_resolution(wish, merged, problems), guardless=guardless)
+
+
+def _nothing_selected(
+    wish: ModelDeployment,
+    selected: Sequence[KnownPolicy],
+    reached: Sequence[KnownPolicy],
+    denied: frozenset[PolicyKind],
+) -> str:
+    """What to do about a ModelDeployment that relies on selectors and gets no guard by them."""
+    labels = _listed(f"{name}={value}" for name, value in sorted(wish.metadata.labels.items())) or "none"
+    relies = f"rollout.selectedPolicies is true, and no policy gives it a guard by its labels ({labels})"
+    unread = "".join(f"; the operator may not read {kind.removesuffix('y')}ies" for kind in sorted(denied))
+    if selected:
+        others = f"those that take it have none: {_listed(policy.title for policy in selected)}"
+        return f"{relies}; {others}{unread}. Give one of them guards, or set rollout.guards"
+    reached = sorted(reached, key=lambda policy: (policy.selector is None, policy.kind, policy.name))
+    there = _listed(_takes(policy) for policy in reached) or "no policy"
+    return (
+        f"{relies}: give it labels that a policy's selector takes, name a policy in rollout.policies, or set "
+        f"rollout.guards. In reach: {there}{unread}"
+    )
+
+
+def _takes(policy: KnownPolicy) -> str:
+    """Whom a policy applies to by itself."""
+    if policy.selector is None:
+        return f"{policy.title} (no selector, by name only)"
+    labels = _listed(f"{name}={value}" for name, value in sorted(policy.selector.match_labels.items()))
+    return f"{policy.title} ({labels})"
+
+
+def _listed(parts: Iterable[str]) -> str:
+    """At most MOST_TOLD of them, and how many more there are."""
+    everything = list(parts)
+    more = f" and {len(everything) - MOST_TOLD} more" if len(everything) > MOST_TOLD else ""
+    return f"{', '.join(everything[:MOST_TOLD])}{more}"
 
 
 def _missing(reference: PolicyReference, denied: frozenset[PolicyKind]) -> str:
@@ -183,8 +227,6 @@ def _resolution(wish: ModelDeployment, merged: _Merged, problems: Sequence[str])
         problems.append(f"policies and spec make {len(kept)} guards, at most {GUARD_LIMIT} are judged: {counts}")
         # The owner's own are the last, and go before those of policies.
         kept = kept[-GUARD_LIMIT:]
-    if not kept and not problems:
-        problems.append(f"its policies have no guards: {GUARDS_NEEDED}")
     guards = tuple(guard for guard, _ in kept)
     return Resolution(
         wish if guards == wish.spec.rollout.guards else _with_guards(wish, guards),
