@@ -252,7 +252,7 @@ def rollouts(draw: st.DrawFn) -> Manifest:
     rollout: Manifest = {"strategy": strategy, **{name: draw(BLOCKS[name]) for name in sorted(names)}}
     kind = draw(chosen(("sli", "query", "query", "none")))
     if kind == "none":
-        rollout |= {"unguarded": True, "guards": None}
+        rollout |= {"guards": None} | draw(some(unguarded=st.booleans(), selectedPolicies=st.booleans()))
     else:
         guard = {"name": "a", kind: {"sli": "error-ratio", "query": "up"}[kind], "max": 0.1}
         steps = {"fromStep": draw(STEPS_OF_GUARDS), "toStep": draw(STEPS_OF_GUARDS)}

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modelrollout.api.modeldeployment import parse_modeldeployment
+from modelrollout.cli.documents import parsed
 from tests.badspecs import (
     BAD_POLICIES,
     BAD_SPECS,
@@ -43,6 +45,16 @@ def revisions(namespace: str) -> str:
 
 def post(api: ApiServer, namespace: str, manifest: Manifest, **query: str) -> Answer:
     return api.request("POST", deployments(namespace), manifest, fieldValidation="Strict", **query)
+
+
+def test_a_field_that_is_null_is_one_that_is_left_out(api: ApiServer) -> None:
+    """``guards:`` with all its entries commented out: the commands must take what the API server takes."""
+    body = good()
+    body["metadata"] = {"name": "empty", "labels": None}
+    body["spec"]["rollout"] = {"selectedPolicies": True, "guards": None, "policies": None, "canary": None, "bake": None}
+    assert post(api, "default", body, dryRun="All").code == 201
+    (taken,) = parsed(yaml.safe_dump(body))
+    assert parse_modeldeployment(taken).spec.rollout.guards == ()
 
 
 def revision() -> Manifest:

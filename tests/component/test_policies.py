@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.badspecs import good, merged
-from tests.component.apiserver import APPLY, ApiServer, Manifest, eventually
+from tests.component.apiserver import APPLY, MERGE, ApiServer, Manifest, eventually
 from tests.component.test_crds import GROUP_PATH, deployments
 from tests.component.test_run import SETTINGS, _ports
 
@@ -130,6 +130,32 @@ def test_a_policy_that_comes_changes_and_goes(cluster_policies: ApiServer, names
         assert api.request("DELETE", f"{CLUSTER}/house").code == 200
         operator.says("named", "ClusterRolloutPolicy house, which does not exist")
         assert operator.version("bystander") == before["bystander"]
+
+
+def test_guards_by_selectors_alone(cluster_policies: ApiServer, namespace: str, tmp_path: Path) -> None:
+    """Refused at apply unless asked for; then a wait for a policy that takes it, and again when it goes."""
+    api = cluster_policies
+    bare = user("digits", labels={"tier": "gold"})
+    bare["spec"]["rollout"] = {}
+    answer = api.request("POST", deployments(namespace), bare, fieldValidation="Strict")
+    assert (answer.code, "selectedPolicies: true to rely on those of policies" in answer.message) == (422, True)
+    bare["spec"]["rollout"] = {"selectedPolicies": True}
+    both = merged(bare, {"spec": {"rollout": {"unguarded": True}}})
+    answer = api.request("POST", deployments(namespace), both, fieldValidation="Strict")
+    assert (answer.code, "so it contradicts selectedPolicies: true" in answer.message) == (422, True)
+    assert api.request("POST", deployments(namespace), bare, fieldValidation="Strict").code == 201
+    with operating(api, namespace, tmp_path) as operator:
+        operator.says("digits", "no policy gives it a guard by its labels (tier=gold)")
+        operator.says("digits", "In reach: no policy")
+        apply(api, policies(namespace), policy("silver", selector={"tier": "silver"}))
+        operator.says("digits", "In reach: RolloutPolicy silver (tier=silver)")
+        apply(api, CLUSTER, policy("gold", cluster=True, selector={"tier": "gold"}))
+        operator.says("digits", "")
+        assert api.request("DELETE", f"{CLUSTER}/gold").code == 200
+        operator.says("digits", "no policy gives it a guard by its labels (tier=gold)")
+        labels = {"metadata": {"labels": {"tier": "silver"}}}
+        assert api.request("PATCH", f"{deployments(namespace)}/digits", labels, MERGE).code == 200
+        operator.says("digits", "")
 
 
 def test_more_guards_than_are_judged_are_refused(cluster_policies: ApiServer, namespace: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelrollout.api.status import Outcome, Phase
-from tests.builders import ERRORS, NAMESPACE, Manifest
+from tests.builders import ERRORS, NAME, NAMESPACE, Manifest
 from tests.simulation.simulation import Simulation
 from tests.simulation.test_stories import LONG, V1, V2, story
 
@@ -86,6 +86,78 @@ def test_one_that_goes_takes_traffic_home_and_begins_anew_when_it_is_back() -> N
         assert "rollout.policies names ClusterRolloutPolicy house, which does not exist here" in run.status.message
         assert run.status.history[0].outcome is Outcome.ABORTED
         put(run, 0.05)
+        end = await run.settle()
+        assert (end.stable, end.quarantined) == (V2, ())
+
+    story(tell)
+
+
+SELECTED = {"selectedPolicies": True, "unguarded": False, "guards": ()}
+GOLD = {"selector": {"matchLabels": {"tier": "gold"}}}
+
+
+def give(run: Simulation, most: float, **spec: Any) -> None:
+    """A policy of the namespace that takes ModelDeployments by their labels."""
+    body: Manifest = {"apiVersion": "modelrollout.io/v1alpha1", "kind": "RolloutPolicy"}
+    body["metadata"] = {"name": "gold", "namespace": NAMESPACE}
+    run.store.write({**body, "spec": {"guards": [{**ERRORS, "max": most}], **GOLD, **spec}})
+
+
+def label(run: Simulation, **labels: str) -> None:
+    found = run.store.get("ModelDeployment", NAME)
+    assert found is not None
+    run.store.write({**found, "metadata": {**found["metadata"], "labels": labels}})
+
+
+def test_a_rollout_that_relies_on_selectors_waits_for_a_policy_and_is_guarded_by_it() -> None:
+    async def tell(run: Simulation) -> None:
+        run.apply("1.0.0", steps=LONG, **SELECTED)
+        end = await run.settle()
+        assert end.phase is Phase.INVALID
+        assert "In reach: no policy" in run.status.message
+        give(run, 0.05, selector={"matchLabels": {"tier": "silver"}})
+        await run.settle()
+        assert "In reach: RolloutPolicy gold (tier=silver)" in run.status.message
+        give(run, 0.05)
+        end = await run.settle()
+        assert end.phase is Phase.INVALID
+        label(run, tier="gold")
+        end = await run.settle()
+        assert (end.phase, end.stable) == (Phase.IDLE, V1)
+        run.behave("2.0.0", errors=0.1)
+        run.apply("2.0.0", steps=LONG, **SELECTED)
+        label(run, tier="gold")
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.ROLLED_BACK, V1, (V2,))
+
+    story(tell)
+
+
+@pytest.mark.parametrize("loss", ["policy", "selector", "label"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, restarted: bool) -> None:
+    async def tell(run: Simulation) -> None:
+        give(run, 0.05)
+        for version in ("1.0.0", "2.0.0"):
+            run.apply(version, steps=LONG, **SELECTED)
+            label(run, tier="gold")
+            if version == "1.0.0":
+                await run.settle()
+        await run.until(run.at(Phase.PROGRESSING, step=2))
+        if loss == "policy":
+            run.store.remove("RolloutPolicy", "gold")
+        elif loss == "selector":
+            give(run, 0.05, selector={"matchLabels": {"tier": "silver"}})
+        else:
+            label(run)
+        if restarted:
+            await run.restart()
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.INVALID, V1, ())
+        assert "no policy gives it a guard by its labels" in run.status.message
+        assert run.status.history[0].outcome is Outcome.ABORTED
+        give(run, 0.05)
+        label(run, tier="gold")
         end = await run.settle()
         assert (end.stable, end.quarantined) == (V2, ())
 

@@ -18,14 +18,30 @@ class NotYamlError(Exception):
 
 
 def parsed(text: str) -> list[Any]:
-    """The documents of a YAML text, in order. Raises NotYamlError."""
+    """The documents of a YAML text, in order, as the API server takes them. Raises NotYamlError."""
     try:
-        return list(yaml.safe_load_all(text))
+        return [_without_nulls(document, {}) for document in yaml.safe_load_all(text)]
     except RecursionError:
         raise NotYamlError("is nested too deeply to be read") from None
     # A ValueError is a date that there is not.
     except (yaml.YAMLError, ValueError) as error:
         raise NotYamlError(f"is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _without_nulls(document: Any) -> Any:
+    """What the API server keeps: a null in an object is a field that was left out, so that its default counts."""
+    # In place and each part once: aliases of YAML may make a document of nine lines as large as the world, or endless.
+    left, seen = [document], set[int]()
+    while left:
+        part = left.pop()
+        if not isinstance(part, dict | list) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, dict):
+            for name in [name for name, value in part.items() if value is None]:
+                del part[name]
+        left += part.values() if isinstance(part, dict) else part
+    return document
 
 
 def read_documents(paths: Iterable[str]) -> list[dict[str, Any]]:

@@ -305,6 +305,47 @@ def test_a_plan_reads_the_policies_of_the_cluster(monkeypatch: pytest.MonkeyPatc
     assert "rollout.policies names RolloutPolicy team, which does not exist here" in result.output
 
 
+def test_a_plan_tells_one_that_relies_on_selectors_and_gets_no_guard(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    import yaml
+
+    house, _ = list(yaml.safe_load_all(POLICIES))
+    house["spec"]["selector"] = {"matchLabels": {"tier": "gold"}}
+    cluster = Cluster()
+    cluster.objects["ClusterRolloutPolicy"] = [house]
+    connect(monkeypatch, cluster)
+    deployment = load("canary-step")["deployment"]
+    deployment["spec"]["rollout"] |= {"guards": [], "selectedPolicies": True}
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    result = run("plan", "-f", str(path))
+    assert result.exit_code == 6
+    assert "In reach: ClusterRolloutPolicy house (tier=gold)" in result.output
+    cluster.denied = ("RolloutPolicy",)
+    result = run("plan", "-f", str(path))
+    assert result.exit_code == 0, result.output
+    assert "selectedPolicies relies: no policy that is known here gives any" in result.output
+    deployment["metadata"].setdefault("labels", {})["tier"] = "gold"
+    path.write_text(yaml.safe_dump(deployment))
+    result = run("plan", "-f", str(path))
+    assert "of ClusterRolloutPolicy house by its selector" in result.output
+    assert "selectedPolicies relies" not in result.output
+
+
+def test_status_knows_the_selected_guards_before_they_were_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+
+    house, _ = list(yaml.safe_load_all(POLICIES))
+    cluster = Cluster()
+    cluster.objects["ClusterRolloutPolicy"] = [house]
+    live = cluster.objects["ModelDeployment"][0]
+    live["spec"]["rollout"] |= {"guards": [], "selectedPolicies": True}
+    live["status"]["rollout"]["guards"] = []
+    connect(monkeypatch, cluster)
+    assert ">= 1    not recorded yet" in run("status", "digits").output
+
+
 def test_status_and_explain_know_the_guards_of_policies(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard that was judged and is not in the spec comes from a policy: its unit and effect are told too."""
     import yaml
@@ -340,6 +381,23 @@ def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
     assert "guard errors: the query does not parse" in run("validate", str(bad)).output
     bad.write_text(POLICIES.replace("sli: error-ratio", "sli: eror-ratio"))
     assert "did you mean error-ratio" in run("validate", str(bad)).output
+
+
+def test_validate_tells_that_no_file_has_the_guards_that_are_relied_on(tmp_path: Any) -> None:
+    import yaml
+
+    deployment = load("canary-step")["deployment"]
+    deployment.pop("status")
+    deployment["spec"]["rollout"] |= {"guards": None, "selectedPolicies": True}
+    path, policies = tmp_path / "digits.yaml", tmp_path / "policies.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    policies.write_text(POLICIES)
+    result = run("validate", str(path))
+    assert result.exit_code == 0, result.output
+    assert "not checked: guards by its labels, on which selectedPolicies relies: no policy that is" in result.output
+    result = run("validate", str(path), "-f", str(policies))
+    assert "guard errors: of ClusterRolloutPolicy house by its selector" in result.output
+    assert "not checked" not in result.output
 
 
 @pytest.mark.parametrize(

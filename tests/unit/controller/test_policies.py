@@ -28,8 +28,10 @@ class Bench:
         self.cache.follow(self.policies)
         self.version = 0
 
-    def user(self, name: str, *named: Manifest, namespace: str = NAMESPACE, **labels: str) -> None:
-        body = manifest(policies=list(named))
+    def user(
+        self, name: str, *named: Manifest, namespace: str = NAMESPACE, relies: bool = False, **labels: str
+    ) -> None:
+        body = manifest(policies=list(named), **({"selectedPolicies": True} if relies else {}))
         body["metadata"] |= {"name": name, "namespace": namespace, "uid": f"uid-{name}", "labels": labels}
         self._put(Key(namespace, name), body)
 
@@ -97,6 +99,24 @@ def test_those_that_it_no_longer_takes_are_woken_too(bench: Bench) -> None:
     assert bench.since() == ["demo/named"]
 
 
+def test_one_that_relies_on_selectors_hears_of_all_in_reach_until_one_takes_it(bench: Bench) -> None:
+    """Its sentence lists them: it must not go on naming what is gone, nor leave out what came."""
+    bench.user("relying", relies=True, tier="gold")
+    silver = {"matchLabels": {"tier": "silver"}}
+    bench.policy("silver", namespace=NAMESPACE, selector=silver)
+    assert bench.since() == ["demo/relying"]
+    bench.policy("silver", namespace="other", selector=silver)
+    assert bench.since() == []
+    bench.gone("silver", namespace=NAMESPACE)
+    assert bench.since() == ["demo/relying"]
+    bench.policy("gold", namespace=NAMESPACE, selector={"matchLabels": {"tier": "gold"}})
+    assert bench.since() == ["demo/relying", "demo/selected"]
+    bench.policy("silver", namespace=NAMESPACE, selector=silver)
+    assert bench.since() == []
+    bench.gone("gold", namespace=NAMESPACE)
+    assert bench.since() == ["demo/relying", "demo/selected"]
+
+
 def test_a_list_that_shows_the_same_again_wakes_nobody(bench: Bench) -> None:
     bench.policy("house")
     bench.since()
@@ -128,7 +148,13 @@ def test_a_broken_one_is_told_in_the_log_once(bench: Bench, caplog: pytest.LogCa
 
 
 def test_a_spec_that_nobody_could_have_written_does_not_break_the_rest(bench: Bench) -> None:
-    odd: tuple[Any, ...] = (None, [], {"rollout": []}, {"rollout": {"policies": {}}}, {"rollout": {"policies": [5]}})
+    odd: tuple[Any, ...] = (
+        None,
+        [],
+        {"rollout": []},
+        {"rollout": {"policies": {}}},
+        {"rollout": {"policies": [5], "selectedPolicies": "yes"}},
+    )
     for number, spec in enumerate(odd):
         body = {**manifest(), "spec": spec}
         body["metadata"] = {

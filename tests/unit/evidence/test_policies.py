@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
+from modelrollout.api.rolloutspec import PolicyKind
 from modelrollout.evidence.policies import OWN, KnownPolicy, Resolution, read_policy, resolve
 from modelrollout.render.trim import trim
 from tests.builders import ERRORS, NAMESPACE, manifest
@@ -160,6 +161,57 @@ def test_policies_without_guards_are_no_guards() -> None:
     found = resolve(wish("p"), [policy("p", slis=(sli("price"),))])
     assert (found.problem or "").startswith("its policies have no guards: a rollout needs guards")
     assert resolve(wish("p", guards=(ERRORS,)), [policy("p", slis=(sli("price"),))]).problem is None
+
+
+def test_selected_policies_that_are_relied_on_are_enough() -> None:
+    found = resolve(wish(selectedPolicies=True), [policy("p", guard("a"), selector={})])
+    assert (found.problem, found.guardless, bounds(found)) == (None, False, {"a": 0.1})
+
+
+def test_one_that_relies_on_selectors_and_has_a_guard_otherwise_is_no_problem() -> None:
+    assert resolve(wish(guards=(ERRORS,), selectedPolicies=True), []).problem is None
+    assert resolve(wish("p", selectedPolicies=True), [policy("p", guard("a"))]).problem is None
+
+
+def test_selectors_that_are_relied_on_and_take_nobody_are_a_problem_that_says_what_to_do() -> None:
+    known = [
+        policy("named-only", guard("a")),
+        policy("gold", guard("a"), selector={"tier": "gold"}),
+        policy("house", guard("a"), selector={"tier": "gold", "team": "a"}, cluster=True),
+        policy("far", guard("a"), selector={}, namespace="elsewhere"),
+    ]
+    for order in (known, known[::-1]):
+        found = resolve(wish(labels={"team": "a", "app": "x"}, selectedPolicies=True), order)
+        assert (found.guardless, bounds(found)) == (True, {})
+        assert found.problem == (
+            "rollout.selectedPolicies is true, and no policy gives it a guard by its labels (app=x, team=a): give it "
+            "labels that a policy's selector takes, name a policy in rollout.policies, or set rollout.guards. In "
+            "reach: ClusterRolloutPolicy house (team=a, tier=gold), RolloutPolicy gold (tier=gold), RolloutPolicy "
+            "named-only (no selector, by name only)"
+        )
+    nothing = resolve(wish(selectedPolicies=True), [], frozenset({PolicyKind.CLUSTER_ROLLOUT_POLICY}))
+    assert "by its labels (none)" in (nothing.problem or "")
+    assert (nothing.problem or "").endswith("In reach: no policy; the operator may not read ClusterRolloutPolicies")
+
+
+def test_selected_policies_without_guards_are_told() -> None:
+    found = resolve(wish(selectedPolicies=True), [policy("p", slis=(sli("price"),), selector={})])
+    assert (found.problem or "").endswith(
+        "(none); those that take it have none: RolloutPolicy p. Give one of them guards, or set rollout.guards"
+    )
+
+
+def test_a_broken_policy_is_told_rather_than_that_there_are_no_guards() -> None:
+    found = resolve(wish(labels={"team": "a"}, selectedPolicies=True), [read_policy(BROKEN)])
+    assert (found.problem or "").startswith("RolloutPolicy broken cannot be used")
+    assert not found.guardless
+
+
+def test_many_policies_and_labels_make_no_endless_sentence() -> None:
+    known = [policy(f"p{number}", guard("a"), selector={f"l{n}": "x" for n in range(9)}) for number in range(40)]
+    found = resolve(wish(labels={f"k{n}": "v" for n in range(40)}, selectedPolicies=True), known)
+    assert "k12=v and 35 more" in (found.problem or "")
+    assert len(found.problem or "") <= 500
 
 
 def test_more_guards_than_are_judged_are_refused_and_the_own_ones_kept() -> None:
