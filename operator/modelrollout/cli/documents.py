@@ -20,7 +20,7 @@ class NotYamlError(Exception):
 def parsed(text: str) -> list[Any]:
     """The documents of a YAML text, in order, as the API server takes them. Raises NotYamlError."""
     try:
-        return [_without_nulls(document, {}) for document in yaml.safe_load_all(text)]
+        return [_as_kept(document) for document in yaml.safe_load_all(text)]
     except RecursionError:
         raise NotYamlError("is nested too deeply to be read") from None
     # A ValueError is a date that there is not.
@@ -28,19 +28,28 @@ def parsed(text: str) -> list[Any]:
         raise NotYamlError(f"is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _without_nulls(document: Any) -> Any:
-    """What the API server keeps: a null in an object is a field that was left out, so that its default counts."""
+def _as_kept(document: Any) -> Any:
+    """What the API server keeps: 1 of 1.0, and of an object's nulls nothing, so that defaults count."""
     # In place and each part once: aliases of YAML may make a document of nine lines as large as the world, or endless.
     left, seen = [document], set[int]()
     while left:
         part = left.pop()
-        if not isinstance(part, dict | list) or id(part) in seen:
+        if isinstance(part, dict):
+            items: list[tuple[Any, Any]] = list(part.items())
+        elif isinstance(part, list):
+            items = list(enumerate(part))
+        else:
+            continue
+        if id(part) in seen:
             continue
         seen.add(id(part))
-        if isinstance(part, dict):
-            for name in [name for name, value in part.items() if value is None]:
-                del part[name]
-        left += part.values() if isinstance(part, dict) else part
+        for place, value in items:
+            if value is None and isinstance(part, dict):
+                del part[place]
+            elif isinstance(value, float) and value.is_integer():
+                part[place] = int(value)
+            else:
+                left.append(value)
     return document
 
 
