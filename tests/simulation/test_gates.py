@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from modelrollout.api.modelrevision import revision_status_from
 from modelrollout.api.status import Outcome, Phase
-from modelrollout.ports import BurstReport, TensorSpec
+from modelrollout.evidence.contract import as_signature
+from modelrollout.ports import BurstReport, Signature, TensorSpec
 from tests.builders import NAMESPACE, name_of
 from tests.simulation.simulation import Simulation
 from tests.simulation.triton import SIGNATURE
@@ -19,6 +22,7 @@ V1, V2 = (name_of(version) for version in ("1.0.0", "1.1.0"))
 MAJOR = name_of("2.0.0")
 WIDER = replace(SIGNATURE, outputs=(TensorSpec("score", "FP32", (-1, 2)),))
 GOLDEN = {"goldenSet": {"configMap": {"name": "golden", "key": "golden.json"}}}
+UNASKED = {"contract": {"mode": "Off"}}
 LOAD = {"load": {"duration": "10s", "maxLatencyP99": 0.1}}
 
 
@@ -246,9 +250,16 @@ def test_a_config_map_that_never_comes_ends_the_attempt_at_the_deadline() -> Non
     story(tell)
 
 
-def test_a_stable_revision_that_does_not_answer_is_waited_for() -> None:
+def kept(run: Simulation, revision: str) -> Signature | None:
+    """The contract in the record of a revision."""
+    status = revision_status_from((run.store.get("ModelRevision", revision) or {}).get("status"))
+    return None if status.contract is None else as_signature(status.contract)
+
+
+def test_a_stable_revision_that_does_not_answer_is_waited_for_where_nothing_was_kept() -> None:
     async def tell(run: Simulation) -> None:
-        await served(run, "1.0.0")
+        await served(run, "1.0.0", gates=UNASKED)
+        assert kept(run, V1) is None
         run.triton.silent.add(V1)
         run.apply("1.1.0")
         await run.until(run.at(Phase.VERIFYING))
@@ -261,13 +272,85 @@ def test_a_stable_revision_that_does_not_answer_is_waited_for() -> None:
     story(tell)
 
 
-def test_a_stable_revision_without_pods_stops_nobody_from_replacing_it() -> None:
+def test_where_nothing_was_kept_a_stable_revision_without_pods_stops_nobody_from_replacing_it() -> None:
     async def tell(run: Simulation) -> None:
-        await served(run, "1.0.0", strategy="Recreate")
+        await served(run, "1.0.0", strategy="Recreate", gates=UNASKED)
         run.triton.signatures[V2] = WIDER
         await served(run, "1.1.0", strategy="Recreate")
         assert run.status.revisions.stable == V2
-        assert states(run)["Contract"] == "Skipped"
+        assert run.status.rollout is not None
+        contract = run.status.rollout.gates[1]
+        assert contract.state == "Skipped"
+        assert f"{V1} has no ready pod that could be asked for its contract" in contract.message
+        # from here on it is known
+        run.triton.signatures[V1] = SIGNATURE
+        await served(run, "1.2.0", strategy="Recreate")
+        assert run.status.rollout is not None
+        assert run.status.rollout.reason == "ContractBroken"
+        assert run.status.revisions.stable == V2
+
+    story(tell)
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_recreate_brings_the_old_revision_back_where_the_contract_is_broken(crash: bool) -> None:
+    """Stable's pods are gone by then; what its own gate was told is in its ModelRevision, also of the first one."""
+
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0", strategy="Recreate")
+        assert kept(run, V1) == replace(SIGNATURE, version="")
+        assert run.status.rollout is not None
+        assert run.status.rollout.contract is None
+        run.triton.signatures[V2] = WIDER
+        run.apply("1.1.0", strategy="Recreate")
+        await run.until(run.at(Phase.VERIFYING))
+        if crash:
+            run._crash()
+        await run.settle()
+        attempt = run.status.rollout
+        assert attempt is not None
+        assert (run.status.phase, attempt.reason) == (Phase.ROLLED_BACK, "ContractBroken")
+        assert (
+            f"output score: FP32[?, 1] -> FP32[?, 2] against {V1}, as its ModelRevision keeps them" in attempt.message
+        )
+        assert not weighed(run, V2)
+        assert (run.status.revisions.stable, run.kubelet.ready(V1), run.kubelet.ready(V2)) == (V1, 2, 0)
+        # what fits is promoted by the same way
+        run.triton.signatures.clear()
+        await served(run, "1.2.0", strategy="Recreate")
+        assert run.status.revisions.stable == name_of("1.2.0")
+        assert "as its ModelRevision keeps them" in run.status.rollout.gates[1].message
+
+    story(tell)
+
+
+def test_a_broken_stable_revision_is_no_leave_to_break_its_clients() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0")
+        run.kubelet.crash(V1, 100_000.0)
+        run.triton.signatures[V2] = WIDER
+        run.apply("1.1.0")
+        await run.until(lambda: run.status.phase in (Phase.ROLLED_BACK, Phase.ROLLING_BACK))
+        assert run.status.rollout is not None
+        assert run.status.rollout.reason == "ContractBroken"
+        assert not weighed(run, V2)
+
+    story(tell)
+
+
+def test_the_contract_of_a_promoted_revision_outlives_the_operator_that_asked_for_it() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0")
+        wider = replace(SIGNATURE, outputs=(*SIGNATURE.outputs, TensorSpec("why", "BYTES", (-1,))))
+        run.triton.signatures[V2] = wider
+        run.apply("1.1.0")
+        await run.until(run.at(Phase.PROGRESSING))
+        assert run.status.rollout is not None
+        assert run.status.rollout.contract is not None
+        run._crash()
+        await run.settle()
+        assert run.status.revisions.stable == V2
+        assert kept(run, V2) == replace(wider, version="")
 
     story(tell)
 

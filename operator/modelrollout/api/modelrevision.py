@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from modelrollout.api.base import API_VERSION, ApiModel, First, Instant, SpecModel, StatusModel
+from modelrollout.api.contract import Contract
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.modeldeployment import Metadata, ModelDeploymentSpec
 from modelrollout.api.rules import ListKey, Rule
@@ -89,6 +90,9 @@ class ModelRevisionStatus(StatusModel):
     """Its fixed place in the route, 0 or 1."""
     attempts: Annotated[tuple[RevisionAttempt, ...], First(HISTORY_LIMIT)] = ()
     """The last attempts, newest first."""
+    contract: Contract | None = None
+    """Its inputs and outputs as its pods told them: what the next revision is compared with where these pods cannot be
+    asked. None where the contract gate was off, or it is too large to keep (more than 128 inputs or outputs)."""
 
 
 def revision_status_from(raw: object) -> ModelRevisionStatus:

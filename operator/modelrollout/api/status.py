@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from modelrollout.api.base import First, Instant, Line, Number, StatusModel
+from modelrollout.api.contract import Contract
 from modelrollout.api.rules import ListKey
 
 WORD_LIMIT = 253
@@ -294,6 +295,9 @@ class RolloutStatus(StatusModel):
     """The result of an A/B test so far, by arm."""
     gates: Annotated[tuple[GateStatus, ...], First(GATE_LIMIT), ListKey("name")] = ()
     """What the gates said."""
+    contract: Contract | None = None
+    """Inputs and outputs of the revision on trial as its pods told them, until the attempt ends: its ModelRevision
+    keeps them then."""
     comparison: ComparisonStatus | None = None
     """How the answers of the candidate differ from those of stable, where the observer compares them."""
     decisions: Annotated[tuple[Decision, ...], First(DECISION_LIMIT)] = ()

@@ -101,14 +101,18 @@ class Applier:
                 self._cache.put(key, await self._change(body, live["metadata"]["uid"]))
 
     async def revision_status(self, key: Key, name: str, status: ModelRevisionStatus) -> None:
-        """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped."""
+        """Put the newest attempt before the earlier ones in the status of a ModelRevision; absent ones are skipped.
+
+        A contract that was not asked for this time stays: the revision is made of the same as before.
+        """
         live = self._cache.get(key, "ModelRevision", name)
         if live is None:
             return
         earlier = revision_status_from(live.get("status"))
         numbers = {attempt.attempt for attempt in status.attempts}
         kept = tuple(attempt for attempt in earlier.attempts if attempt.attempt not in numbers)
-        merged = status.model_copy(update={"attempts": (*status.attempts, *kept)[:HISTORY_LIMIT]})
+        attempts = (*status.attempts, *kept)[:HISTORY_LIMIT]
+        merged = status.model_copy(update={"attempts": attempts, "contract": status.contract or earlier.contract})
         body = status_body(live, merged)
         self._cache.put(key, await self._cluster.apply_status(body))
 

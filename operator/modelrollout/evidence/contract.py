@@ -1,10 +1,15 @@
-"""What a client of the stable revision would notice of the candidate: its inputs and outputs compared, in words."""
+"""What a client of the stable revision would notice of the candidate: its inputs and outputs compared, in words.
+
+A signature is also kept for later as a ``Contract``: whole or not at all, since half of one compared would be a lie.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelrollout.api.base import clean
+from modelrollout.api.contract import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, Contract, ContractTensor
 from modelrollout.ports import Signature, TensorSpec
 
 LINES = 12
@@ -46,6 +51,46 @@ def difference(stable: Signature, candidate: Signature) -> Difference:
         if before != after:
             breaking.append(f"{what}: {_yes(before)} -> {_yes(after)}")
     return Difference(tuple(breaking), tuple(harmless))
+
+
+def to_keep(signature: Signature) -> Contract | None:
+    """What a status keeps of ``signature``; None where it is more than may be kept."""
+    if not all(map(_keepable, (signature.inputs, signature.outputs))):
+        return None
+    return Contract(
+        inputs=tuple(map(_kept, signature.inputs)),
+        outputs=tuple(map(_kept, signature.outputs)),
+        max_batch_size=max(signature.max_batch_size, 0),
+        decoupled=signature.decoupled,
+        sequences=signature.sequences,
+    )
+
+
+def as_signature(contract: Contract) -> Signature:
+    """What was kept, to be compared like what a pod tells."""
+
+    def specs(tensors: Sequence[ContractTensor]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(each.name, each.datatype, each.shape, each.optional) for each in tensors)
+
+    return Signature(
+        version="",
+        inputs=specs(contract.inputs),
+        outputs=specs(contract.outputs),
+        max_batch_size=contract.max_batch_size,
+        decoupled=contract.decoupled,
+        sequences=contract.sequences,
+    )
+
+
+def _keepable(tensors: Sequence[TensorSpec]) -> bool:
+    def fits(tensor: TensorSpec) -> bool:
+        return tensor.name == clean(tensor.name, NAME_LIMIT) and len(tensor.shape) <= DIMENSION_LIMIT
+
+    return len(tensors) <= TENSOR_LIMIT and all(map(fits, tensors))
+
+
+def _kept(tensor: TensorSpec) -> ContractTensor:
+    return ContractTensor(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape, optional=tensor.optional)
 
 
 def in_words(changes: Sequence[str]) -> str:
@@ -105,15 +150,21 @@ def _narrower(kind: str, before: int, after: int) -> bool:
 
 def _batch(stable: Signature, candidate: Signature) -> str:
     """How the batch became smaller; empty where it did not, or where the shapes tell of it already."""
-    before, after = _most(stable), _most(candidate)
+    before, after = _most(stable), candidate.max_batch_size or None
     if after is None or (before is not None and before <= after):
         return ""
     return f"batch: at most {'any number' if before is None else before} -> at most {after} a request"
 
 
 def _most(signature: Signature) -> int | None:
-    """The largest batch that is taken; None for no bound (or nothing is batched: the shapes tell)."""
-    return signature.max_batch_size or None
+    """The largest batch that clients can have sent; None for no bound.
+
+    Where the server batches nothing, that is the first dimension of the inputs where those are fixed.
+    """
+    if signature.max_batch_size:
+        return signature.max_batch_size
+    first = [tensor.shape[0] for tensor in signature.inputs if tensor.shape]
+    return max(first) if first and min(first) >= 0 else None
 
 
 def _yes(state: bool) -> str:

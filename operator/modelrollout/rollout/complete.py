@@ -200,7 +200,7 @@ def _commands(situation: Situation, state: Draft) -> tuple[CommandRecord, ...]:
     return old if state.command is None else (state.command, *old)[:HISTORY_LIMIT]
 
 
-_VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None, "gates": ()}
+_VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None, "gates": (), "contract": None}
 
 
 def _material(status: ModelDeploymentStatus, old: ModelDeploymentStatus) -> ModelDeploymentStatus:

@@ -175,7 +175,7 @@ def closed(
         finished_at=situation.now,
     )
     record = revision_record(situation, ended)
-    ended = ended.model_copy(update={"decisions": ended.decisions[:KEPT_AFTER_THE_END]})
+    ended = ended.model_copy(update={"decisions": ended.decisions[:KEPT_AFTER_THE_END], "contract": None})
     return ended, (entry, *state.history)[:HISTORY_LIMIT], {attempt.revision: record}
 
 
@@ -198,4 +198,5 @@ def revision_record(situation: Situation, ended: RolloutStatus) -> ModelRevision
         decisions=ended.decisions,
         commands=tuple(each for each in situation.status.commands if each.at is not None and each.at >= started),
     )
-    return ModelRevisionStatus(outcome=ended.outcome, slot=situation.slot_of(ended.revision), attempts=(attempt,))
+    slot = situation.slot_of(ended.revision)
+    return ModelRevisionStatus(outcome=ended.outcome, slot=slot, attempts=(attempt,), contract=ended.contract)

@@ -48,9 +48,10 @@ def with_gates(situation: Situation) -> Situation:
     # A new operator passes them again one by one: what was told of the others stays meanwhile.
     names = {each.name for each in told}
     told = (*told, *(each for each in attempt.gates if each.name not in names))
-    if told == attempt.gates:
+    contract = attempt.contract if gate is None or gate.contract is None else gate.contract
+    if (told, contract) == (attempt.gates, attempt.contract):
         return situation
-    rollout = attempt.model_copy(update={"gates": told})
+    rollout = attempt.model_copy(update={"gates": told, "contract": contract})
     return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 
+from modelrollout.api.contract import Contract
 from modelrollout.api.status import GuardRecord, GuardStatus, Verdict
 from modelrollout.rollout.plan import Source
 
@@ -108,7 +109,8 @@ class Check:
     """What one gate says.
 
     ``message`` is what was measured, or what is wrong. ``final`` True with FAILED: trying again cannot help (a broken
-    contract, other answers), so the attempt ends; else it is tried again until progressDeadline.
+    contract, other answers), so the attempt ends; else it is tried again until progressDeadline. ``contract`` is the
+    candidate's, where the gate asked for it.
     """
 
     name: GateName
@@ -116,6 +118,7 @@ class Check:
     message: str = ""
     at: datetime | None = None
     final: bool = False
+    contract: Contract | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,11 @@ class Gate:
     message: str = ""
     finished_at: datetime | None = None
     checks: tuple[Check, ...] = ()
+
+    @property
+    def contract(self) -> Contract | None:
+        """Inputs and outputs of the candidate; None where they are not known."""
+        return next((check.contract for check in self.checks if check.contract is not None), None)
 
     @property
     def final(self) -> bool:

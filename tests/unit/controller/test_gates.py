@@ -58,9 +58,10 @@ def golden_set(count: int = 1, size: int = 1) -> str:
 
 @dataclass
 class Servers:
-    """Triton. ``hang`` are the questions, and the pods, that give no answer."""
+    """Triton. ``hang`` are the questions, and the pods, that give no answer; ``refuse`` answer with an error."""
 
     hang: set[str] = field(default_factory=set)
+    refuse: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
     warm_fails: int = 0
     answer: float = 0.5
@@ -75,6 +76,8 @@ class Servers:
         self.asked.append((what, target.pod))
         if {what, target.pod} & self.hang:
             await asyncio.Event().wait()
+        if {what, target.pod} & self.refuse and what != "warm":
+            raise TransientError(f"pod {target.pod} does not answer")
 
     async def warm(self, target: PodTarget) -> WarmReport:
         await self._ask("warm", target)
@@ -505,6 +508,89 @@ def test_going_back_is_not_held_by_what_cannot_be_checked(
             assert warned is checks[name].message.endswith("; told only, since it served before")
             assert not checks[name].final
         assert GateState.WARNED in told(gate).values()
+
+    play(act)
+
+
+CONTRACT = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}, {"name": "z", "datatype": "FP32", "shape": [-1]}],
+    "maxBatchSize": 8,
+}
+
+
+def recorded(bench: Bench, contract: object) -> None:
+    """A record of digits-a, whose model had an output z."""
+    about = {"name": "digits-a", "uid": "a", "resourceVersion": str(contract)}
+    record = {"kind": "ModelRevision", "metadata": about, "spec": {"version": "1.0.0"}}
+    bench.cache.put(KEY, {**record, "status": {"contract": contract}})
+
+
+def gone(bench: Bench) -> None:
+    bench.cache.remove(KEY, "Pod", "digits-a-0", "digits-a-0")
+
+
+@pytest.mark.parametrize("why", ["gone", "hangs", "refuses"])
+def test_what_stable_cannot_tell_is_read_from_its_record(why: str) -> None:
+    async def act(bench: Bench) -> None:
+        recorded(bench, CONTRACT)
+        if why == "gone":
+            gone(bench)
+        else:
+            (bench.servers.hang if why == "hangs" else bench.servers.refuse).add("digits-a-0")
+        began = asyncio.get_running_loop().time()
+        gate = await bench.passed()
+        assert asyncio.get_running_loop().time() - began <= 6
+        assert gate.final
+        assert "(1.0.0 -> 1.1.0): output z: gone, it was FP32[?] against digits-a, as its ModelRev" in gate.message
+
+    play(act)
+
+
+def test_what_stable_tells_counts_more_than_its_record() -> None:
+    async def act(bench: Bench) -> None:
+        recorded(bench, CONTRACT)
+        gate = await bench.passed()
+        assert gate.state is GateState.PASSED
+        assert "ModelRevision" not in gate.message
+
+    play(act)
+
+
+@pytest.mark.parametrize("damaged", [None, "x", {"inputs": [{"name": "x"}]}, {"inputs": 3}])
+def test_a_record_without_a_contract_that_can_be_read_is_no_verdict(damaged: object) -> None:
+    async def act(bench: Bench) -> None:
+        recorded(bench, damaged)
+        gone(bench)
+        gate = await bench.passed()
+        assert told(gate)[GateName.CONTRACT] is GateState.SKIPPED
+        assert "digits-a has no ready pod that could be asked" in gate.message
+        assert gate.contract is not None  # the next one is compared with it
+
+    play(act)
+
+
+@pytest.mark.parametrize("hang", [set(), {"signature"}])
+def test_a_first_deployment_tells_its_contract_and_is_not_held_by_it(hang: set[str]) -> None:
+    async def act(bench: Bench) -> None:
+        bench.servers.hang = hang
+        began = asyncio.get_running_loop().time()
+        gate = await bench.passed(stable=None)
+        assert asyncio.get_running_loop().time() - began <= 6
+        assert told(gate)[GateName.CONTRACT] is GateState.SKIPPED
+        assert (gate.contract is None) is bool(hang)
+        assert ("not told within 5 s" in gate.message) is bool(hang)
+
+    play(act)
+
+
+def test_another_pod_is_asked_where_one_refuses() -> None:
+    async def act(bench: Bench) -> None:
+        bench.pods("digits-a", 2)
+        bench.servers.refuse = {"digits-a-0", "digits-b-0"}
+        assert (await bench.passed()).state is GateState.PASSED
+        asked = [pod for what, pod in bench.servers.asked if what == "signature"]
+        assert sorted(asked) == [f"digits-{each}-{number}" for each in "ab" for number in (0, 1)]
 
     play(act)
 

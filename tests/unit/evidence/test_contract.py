@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from modelrollout.evidence.contract import LINES, difference, in_words, major
+from modelrollout.api.contract import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT
+from modelrollout.api.modelrevision import ModelRevisionStatus, revision_status_from
+from modelrollout.api.status import status_to_dict
+from modelrollout.evidence.contract import LINES, as_signature, difference, in_words, major, to_keep
 from modelrollout.ports import Signature, TensorSpec
 
 X = TensorSpec("x", "FP32", (-1, 64))
@@ -89,3 +92,37 @@ def test_many_changes_are_a_bounded_line() -> None:
 @pytest.mark.parametrize(("version", "number"), [("1.4.0", "1"), ("0.3.1-rc.1", "0"), ("12.0.0+build", "12")])
 def test_major(version: str, number: str) -> None:
     assert major(version) == number
+
+
+@pytest.mark.parametrize(
+    ("first", "batch", "breaks"), [(1, 8, False), (8, 8, False), (9, 8, True), (-1, 8, True), (None, 8, True)]
+)
+def test_batching_where_there_was_none_breaks_only_larger_requests(first: int | None, batch: int, breaks: bool) -> None:
+    """Clients of a model whose first dimension was fixed never sent more than that."""
+    shape = () if first is None else (first, 64)
+    before = Signature("1", (replace(X, shape=shape),), (SCORES,), 0)
+    after = replace(before, inputs=(replace(X, shape=shape if first is None else (-1, 64)),), max_batch_size=batch)
+    assert any("batch" in each for each in difference(before, after).breaking) is breaks
+
+
+def test_what_is_kept_compares_like_what_a_pod_tells() -> None:
+    signature = changed(decoupled=True, sequences=True, parameters={"golden": "{}"})
+    contract = to_keep(signature)
+    stored = revision_status_from(status_to_dict(ModelRevisionStatus(contract=contract))).contract
+    assert stored is not None
+    assert as_signature(stored) == replace(signature, version="", parameters={})
+    assert difference(as_signature(stored), signature) == difference(signature, signature)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        changed(inputs=tuple(replace(X, name=f"x{number}") for number in range(TENSOR_LIMIT + 1))),
+        changed(outputs=tuple(replace(X, name=f"y{number}") for number in range(TENSOR_LIMIT + 1))),
+        changed(inputs=(replace(X, name="x" * (NAME_LIMIT + 1)),)),
+        changed(inputs=(replace(X, shape=(-1,) * (DIMENSION_LIMIT + 1)),)),
+    ],
+)
+def test_what_is_too_large_is_not_kept_in_part(large: Signature) -> None:
+    assert to_keep(large) is None
+    assert to_keep(STABLE) is not None
