@@ -53,7 +53,9 @@ class Judgement:
 
 
 def evidence_of(result: GuardResult) -> str:
-    """Value, threshold, samples of one result, as a clause."""
+    """What was measured and its bound, as a clause: the guard's own words, for they name the SLI and what is worst."""
+    if result.message:
+        return result.message
     value = "no value" if result.value is None else f"{result.value:.4g}"
     samples = "" if result.samples is None else f" from {result.samples:.0f} samples"
     return f"{result.name} is {value}{samples}, must be {result.threshold}"
@@ -142,7 +144,9 @@ def _in_breach(results: list[GuardResult]) -> str:
 
 
 def _evidence(results: list[GuardResult]) -> str:
-    return "; ".join(evidence_of(result) for result in results)
+    if len(results) == 1:
+        return evidence_of(results[0])
+    return "; ".join(f"{result.name}: {evidence_of(result)}" for result in results)
 
 
 def _reason_to_hold(situation: Situation, evaluation: Evaluation, names: set[str]) -> tuple[str, datetime | None]:

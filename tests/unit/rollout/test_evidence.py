@@ -65,6 +65,14 @@ def test_a_breach_of_both_arms_holds_says_so_once_and_asks_a_person_in_the_end()
     assert reasons(both(given.after(later).at(200)).decide()) == []
 
 
+def test_who_is_taken_back_is_told_the_words_of_the_guard_for_they_name_what_moved() -> None:
+    words = "output-psi is 0.31 over 1m (200 requests), must be <= 0.2 (output PRICE)"
+    plan = Given().stepping(2).judged(Verdict.BREACH, message=words).decide()
+    assert plan.status.rollout is not None
+    assert plan.status.rollout.message == f"guard errors is in breach: {words}"
+    assert words in plan.notifications[0].message
+
+
 def test_a_guard_may_want_a_rollback_all_the_same() -> None:
     stubborn = {**ERRORS, "whenBothBreach": "Rollback"}
     plan = both(Given(guards=[stubborn]).stepping(2)).decide()

@@ -126,7 +126,8 @@ def hold_words(snapshot: Snapshot) -> Span | None:
     if _silent(snapshot):
         return Span(f"held: Prometheus does not answer{over}", Tone.WARNING)
     if attempt.waiting_since is not None:
-        return Span(f"held for {spoken(now - attempt.waiting_since)}: no data{over}", Tone.WARNING)
+        why = snapshot.status.message.partition("; held: ")[2] or "no data"
+        return Span(f"held for {spoken(now - attempt.waiting_since)}: {why}{over}", Tone.WARNING)
     return Span(f"the {what} is over since {spoken(-left)}: goes on when every guard passes", Tone.BUSY)
 
 
