@@ -70,7 +70,7 @@ def test_who_is_taken_back_is_told_the_words_of_the_guard_for_they_name_what_mov
     plan = Given().stepping(2).judged(Verdict.BREACH, message=words).decide()
     assert plan.status.rollout is not None
     assert plan.status.rollout.message == f"guard errors is in breach: {words}"
-    assert words in plan.notifications[0].message
+    assert words in plan.events[0].message
 
 
 def test_a_guard_may_want_a_rollback_all_the_same() -> None:
