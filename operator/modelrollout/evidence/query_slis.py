@@ -88,9 +88,10 @@ def worst(guard: Guard, direction: Direction, values: Mapping[str, float]) -> st
 def window_at(guard: Guard, entry: QueryIndicator, context: Context, at: datetime) -> timedelta:
     """How far back the evaluation at ``at`` looks.
 
-    An arm is not judged by what it did before its traffic began (in an earlier attempt, say), inputs are.
+    An arm is not judged by what it did before its traffic began (in an earlier attempt, say), inputs are. Between
+    rollouts ``since`` is when the last drift ended.
     """
-    if entry.scope is Scope.INPUTS or context.watch:
+    if entry.scope is Scope.INPUTS and not context.watch:
         return guard.window
     began = context.spans[0].since if context.spans else context.since
     return guard.window if at - began >= guard.window else min(guard.window, rounded(at - began))

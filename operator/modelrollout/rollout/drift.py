@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from modelrollout.api.guard import Guard
 from modelrollout.api.observation import Approval, Drift, Observation
-from modelrollout.api.status import DRIFT_LIMIT, DriftStatus, Outcome, Verdict
+from modelrollout.api.reasons import ConditionType
+from modelrollout.api.status import DRIFT_LIMIT, ConditionStatus, DriftStatus, Verdict
 from modelrollout.rollout.judgement import current
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.plan import EvaluationRequest, Notification
@@ -44,18 +45,24 @@ def watch_request(situation: Situation) -> EvaluationRequest | None:
     nothing = situation.problem or not situation.observed.observer or situation.replicas == 0
     if stable is None or observation is None or not guards or nothing:
         return None
-    promotions = (entry for entry in situation.status.history if entry.outcome is Outcome.PROMOTED)
-    promoted = (entry.finished_at for entry in promotions if entry.revision == stable)
     return EvaluationRequest(
         attempt=situation.attempt.attempt,
         revision=stable,
         stable=stable,
         slot=situation.slot_of(stable),
-        since=next((at for at in promoted if at is not None), _LONG_AGO),
+        since=_ended_at(situation),
         interval=observation.drift.interval,
         guards=tuple(guard.name for guard in guards),
         watch=True,
     )
+
+
+def _ended_at(situation: Situation) -> datetime:
+    """What was told to drift and to do so no more is not told again: a window may be longer than a guard's."""
+    for condition in situation.status.conditions:
+        if condition.type == ConditionType.DRIFT_DETECTED and condition.status is ConditionStatus.FALSE:
+            return condition.last_transition_time or _LONG_AGO
+    return _LONG_AGO
 
 
 def is_used(situation: Situation) -> bool:

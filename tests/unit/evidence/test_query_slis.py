@@ -78,8 +78,9 @@ def test_inputs_are_looked_at_from_before_the_attempt_and_an_arm_is_not() -> Non
     (value, _) = questions(guard("output-psi"), where, NOW)
     assert "[2m]" in value.text
     assert 'revision="digits-new"' in value.text
-    (value, _) = questions(guard("output-psi"), replace(where, watch=True), NOW)
-    assert "[10m]" in value.text
+    for sli in ("input-psi", "output-psi"):
+        (value, _) = questions(guard(sli), replace(where, watch=True), NOW)
+        assert "[2m]" in value.text, "between rollouts: since the last drift ended"
     spans = (Span(at(3600 - 300), 50_000), Span(at(3600 - 125), 250_000))
     (value, _) = questions(guard("output-psi"), replace(where, spans=spans), NOW)
     assert "[4m48s]" in value.text

@@ -289,6 +289,17 @@ def test_drift_begins_above_the_bound_and_ends_well_below_it() -> None:
     assert (over.status.drift, reasons(over)) == ((), ["DriftEnded"])
 
 
+def test_a_drift_that_ended_is_not_in_what_is_looked_at_afterwards() -> None:
+    given = watched(at_rest(), Verdict.BREACH, 0.31)
+    request = given.after(given.decide()).decide().evaluate
+    assert request is not None
+    assert given.now - request.since > timedelta(days=365), "it drifts: the whole window says when it is over"
+    given = watched(given.at(600), Verdict.PASS, 0.15)
+    request = given.after(given.decide()).at(660).decide().evaluate
+    assert request is not None
+    assert given.now - request.since == seconds(60)
+
+
 def test_another_feature_that_drifts_is_added_worst_first() -> None:
     given = watched(at_rest(), Verdict.BREACH, 0.31)
     given.after(given.decide())
