@@ -70,6 +70,22 @@ class OnBreach(StrEnum):
 
 
 _RAW = (Sli.ERROR_RATIO, Sli.REQUEST_RATE)
+_LATENCIES = [str(sli) for sli in Sli if sli not in _RAW]
+SHARES = [
+    "accuracy",
+    "answer-differences",
+    "calibration-error",
+    "gpu-memory",
+    "gpu-utilization",
+    "input-ks",
+    "label-flips",
+    "output-ks",
+    "precision",
+    "recall",
+    "triton-failure-ratio",
+]
+"""Computed SLIs that lie between 0 and 1; a policy's SLI of one of these names does too."""
+INDEXES = ["input-psi", "output-psi"]
 
 
 class Guard(SpecModel):
@@ -119,7 +135,8 @@ class Guard(SpecModel):
     """Fewer requests than this in the window are no data, neither pass nor breach. Only with sli. 0 to
     1000000."""
     breaches: Annotated[StrictInt, Field(ge=1, le=10)] = 1
-    """How many of the last ``of`` evaluations must be outside the bounds to count as a breach, 1 to 10."""
+    """How many of the last ``of`` evaluations must be outside the bounds to count as a breach, 1 to 10. With
+    relativeTo or confidence 1: there the evidence adds up by itself."""
     of: Annotated[StrictInt, Field(ge=1, le=10)] = 1
     """How many of the last evaluations are looked at, 1 to 10."""
     on_breach: OnBreach = OnBreach.ROLLBACK
@@ -169,6 +186,21 @@ class Guard(SpecModel):
             lambda self: self.min_effect is None or 0 <= self.min_effect <= 10,
         ),
         Rule(
+            "!has(self.minEffect) || !has(self.sli) || self.sli != 'error-ratio' || self.minEffect < 1.0",
+            "minEffect of an error-ratio is a share below 1: write half a percentage point as 0.005",
+            lambda self: self.min_effect is None or self.sli != Sli.ERROR_RATIO or self.min_effect < 1,
+        ),
+        Rule(
+            "!has(self.relativeTo) || self.whenBothBreach == 'Hold'",
+            "relativeTo: stable is breached by the candidate alone: remove whenBothBreach",
+            lambda self: self.relative_to is None or self.when_both_breach is WhenBothBreach.HOLD,
+        ),
+        Rule(
+            "(!has(self.relativeTo) && !has(self.confidence)) || self.of == 1",
+            "relativeTo and confidence add up the evidence of all evaluations: remove breaches and of",
+            lambda self: (self.relative_to is None and self.confidence is None) or self.of == 1,
+        ),
+        Rule(
             "!has(self.confidence) || (self.confidence > 0.5 && self.confidence < 1.0)",
             "confidence must be above 0.5 and below 1: write 99.9 percent as 0.999",
             lambda self: self.confidence is None or 0.5 < self.confidence < 1,
@@ -213,14 +245,31 @@ class Guard(SpecModel):
             ),
         ),
         Rule(
-            "!has(self.sli) || !(self.sli in ['latency-p50', 'latency-p95', 'latency-p99']) || !has(self.max) || "
-            f"(self.max > 0.0 && self.max <= {LONGEST_LATENCY})",
-            "the max of a latency is in seconds, above 0 and at most 60: write 500 ms as 0.5 (for longer "
+            f"!has(self.sli) || !(self.sli in {SHARES}) || ((!has(self.max) || (self.max >= 0.0 && "
+            "self.max < 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
+            "this SLI is a share from 0 to 1: write 95 percent as 0.95",
+            lambda self: (
+                self.sli not in SHARES
+                or ((self.max is None or 0 <= self.max < 1) and (self.min is None or 0 <= self.min <= 1))
+            ),
+        ),
+        Rule(
+            f"!has(self.sli) || !(self.sli in {INDEXES}) || !has(self.max) || self.max > 0.0",
+            "the max of a PSI must be above 0: 0.2 is the usual bound of significant drift",
+            lambda self: self.sli not in INDEXES or self.max is None or self.max > 0,
+        ),
+        Rule(
+            f"!has(self.sli) || !(self.sli in {_LATENCIES}) || ((!has(self.max) || (self.max > 0.0 && "
+            f"self.max <= {LONGEST_LATENCY})) && (!has(self.min) || (self.min >= 0.0 && self.min <= "
+            f"{LONGEST_LATENCY})))",
+            "the max of a latency is in seconds, above 0 and at most 60 (min from 0): write 500 ms as 0.5 (for longer "
             "ones use a query)",
             lambda self: (
-                self.sli not in (Sli.LATENCY_P50, Sli.LATENCY_P95, Sli.LATENCY_P99)
-                or self.max is None
-                or 0 < self.max <= LONGEST_LATENCY
+                self.sli not in _LATENCIES
+                or (
+                    (self.max is None or 0 < self.max <= LONGEST_LATENCY)
+                    and (self.min is None or 0 <= self.min <= LONGEST_LATENCY)
+                )
             ),
         ),
     )

@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 
 from modelrollout.api.annotations import command_writer
 from modelrollout.api.base import API_VERSION, ApiModel, SpecModel, StatusModel, StrictInt
+from modelrollout.api.durations import PATTERN
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.guard import Guard, OnBreach, Sli
 from modelrollout.api.hosts import Hosts, apart, different, meet, names_of
-from modelrollout.api.observation import Observation
+from modelrollout.api.observation import LABELS_TOO_LATE, Observation
 from modelrollout.api.rolloutspec import GUARDS_NEEDED, Rollout
 from modelrollout.api.rules import Rule
 from modelrollout.api.scalars import NAME_RULE, Label, ObjectName
@@ -163,6 +164,18 @@ class ModelDeploymentSpec(SpecModel):
             "!has(self.observation) || has(self.traffic.gateway)",
             "observation copies requests at the gateway: set traffic.gateway, or remove it",
             lambda self: self.observation is None or self.traffic.gateway is not None,
+        ),
+        Rule(
+            "!has(self.observation) || !has(self.observation.labels) || !has(self.rollout) || "
+            "!has(self.rollout.guards) || "
+            f"!self.observation.labels.window.matches('{PATTERN}') || "
+            f"self.rollout.guards.all(guard, !guard.labelDelay.matches('{PATTERN}') || "
+            "duration(guard.labelDelay) <= duration(self.observation.labels.window))",
+            LABELS_TOO_LATE,
+            lambda self: (
+                self.observation is None
+                or not any(self.observation.label_is_late(guard.label_delay) for guard in self.rollout.guards)
+            ),
         ),
         Rule(
             "!has(self.rollout) || !has(self.rollout.canary) || self.replicas != 1 || "

@@ -14,6 +14,11 @@ from modelrollout.api.gates import ConfigMapKey, OutputTolerance
 from modelrollout.api.rules import ListKey, Rule
 from modelrollout.api.scalars import Label
 
+LABELS_TOO_LATE = (
+    "labelDelay must not be longer than spec.observation.labels.window (1h unless set): no answer would still wait for "
+    "its label; set a longer window there"
+)
+
 
 class Approval(StrEnum):
     """Whether a person is asked first."""
@@ -125,4 +130,19 @@ class Observation(SpecModel):
             "labels are joined with answers: set comparison too",
             lambda self: self.labels is None or self.comparison is not None,
         ),
+        Rule(
+            "!has(self.drift) || !has(self.drift.retraining) || self.drift.retraining.approval != 'Automatic' || "
+            "has(self.profile)",
+            "retraining with approval: Automatic waits for drift, which is known by a profile only: set profile, or "
+            "approval: Required",
+            lambda self: (
+                self.drift.retraining is None
+                or self.drift.retraining.approval is not Approval.AUTOMATIC
+                or self.profile is not None
+            ),
+        ),
     )
+
+    def label_is_late(self, delay: timedelta) -> bool:
+        """Whether a label that comes so long after its request finds no answer that still waits for it."""
+        return self.labels is not None and delay > self.labels.window

@@ -10,7 +10,7 @@ from modelrollout.api.base import clean
 from modelrollout.api.durations import format_duration
 from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment
-from modelrollout.api.observation import Observation
+from modelrollout.api.observation import LABELS_TOO_LATE, Observation
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.promql import QueryError, compile_query
@@ -96,6 +96,8 @@ def _check_query(guard: Guard, entry: QueryIndicator, observation: Observation |
     if lacking:
         parts = " and ".join(f"spec.observation.{part}" for part in lacking)
         raise CatalogError(f"{guard.sli} needs {parts}: without it the observer counts nothing of it")
+    if observation is not None and observation.label_is_late(guard.label_delay):
+        raise CatalogError(LABELS_TOO_LATE)
     for text in entry.texts():
         entry.compiled(text, context, guard.window, guard.where)
 

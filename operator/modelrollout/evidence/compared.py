@@ -17,7 +17,7 @@ from modelrollout.rollout.observed import Comparison
 SLIS = ("answer-differences", "label-flips")
 LONGEST = timedelta(hours=720)
 # The window of an arm is cut to its own time.
-_GUARDS = {sli: Guard(name="comparison", sli=sli, max=1.0, window=LONGEST) for sli in SLIS}
+_GUARDS = {sli: Guard(name="comparison", sli=sli, min=0.0, window=LONGEST) for sli in SLIS}
 
 
 def comparison_queries(context: Context, now: datetime) -> tuple[Query, ...]:

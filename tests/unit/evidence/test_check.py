@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from modelrollout.api.guard import INDEXES, SHARES
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
+from modelrollout.api.observation import Comparison, Labels, Observation
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.evidence.check import guards_problem
+from modelrollout.evidence.queried import queried
 from tests.builders import DRIFT, manifest
 
 
@@ -117,7 +120,7 @@ RIGHT = {"name": "right", "sli": "accuracy", "min": 0.9, "window": "24h", "label
         (INPUTS, {"profile": PROFILE}),
         ({**INPUTS, "where": {"feature": "age"}, "window": "720h", "minSamples": 500}, {"profile": PROFILE}),
         (FLIPS, {"comparison": {}}),
-        (RIGHT, {"comparison": {}, "labels": {}}),
+        (RIGHT, {"comparison": {}, "labels": {"window": "12h"}}),
         ({"name": "failures", "sli": "triton-failure-ratio", "max": 0.01, "where": {"reason": "BACKEND"}}, {}),
     ],
 )
@@ -154,6 +157,19 @@ def test_an_sli_that_cannot_be_judged_so(guard: dict[str, Any], observation: dic
     problem = guards_problem(observed(guard, **observation)) or ""
     assert problem.startswith(f"guard {guard['name']}: ")
     assert sentence in problem
+
+
+def test_the_label_delay_of_a_policys_guard_is_within_the_time_that_answers_wait() -> None:
+    late = parse_modeldeployment(manifest(guards=[RIGHT]))
+    spec = late.spec.model_copy(update={"observation": Observation(comparison=Comparison(), labels=Labels())})
+    problem = guards_problem(late.model_copy(update={"spec": spec})) or ""
+    assert problem.startswith("guard right: labelDelay must not be longer than spec.observation.labels.window")
+
+
+def test_the_api_server_knows_which_slis_are_shares_and_indexes() -> None:
+    units = {name: entry.unit for name, entry in queried().items()}
+    assert sorted(name for name, unit in units.items() if unit in ("ratio", "distance")) == SHARES
+    assert sorted(name for name, unit in units.items() if unit == "index") == INDEXES
 
 
 def test_the_sli_of_a_policy_needs_samples_for_min_samples() -> None:
