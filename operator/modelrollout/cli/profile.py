@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _READ = click.Path(path_type=Path, dir_okay=False, exists=True)
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+_PATIENCE = 2.0
 KEY = "profile.json"
 LARGEST_CONFIG_MAP = 1_000_000
 
@@ -60,6 +64,7 @@ def profile() -> None:
 @click.option("--categorical", default="", metavar="COLUMN,...", help="Columns of numbers that are categories.")
 @click.option("--drop", default="", metavar="COLUMN,...", help="Columns to leave out.")
 @click.option("--bins", default=10, show_default=True, type=click.IntRange(2, 64), help="Bins of a number.")
+@click.option("--delimiter", default=",", show_default=True, metavar="CHARACTER", help="Between the cells of a CSV.")
 @click.option("-o", "--out", type=_FILE, help="Where to write the profile; default is standard output.")
 @click.option("--configmap", metavar="NAME", help="Write a ConfigMap of this name with the key profile.json instead.")
 @click.option("--embed", type=_READ, metavar="CONFIG.PBTXT", help="Put it into this model configuration instead.")
@@ -73,30 +78,39 @@ def make(
     categorical: str,
     drop: str,
     bins: int,
+    delimiter: str,
     out: Path | None,
     configmap: str | None,
     embed: Path | None,
     parameter: str,
 ) -> None:
-    """Make a profile of DATA (.csv, .parquet, .npz): shares in bins, never values.
+    """Make a profile of DATA (.csv, .csv.gz, .parquet, .npz): shares in bins, never values.
 
     Numbers get bins of equal share, words their 32 commonest categories. Parquet needs modelrollout[profile].
     """
-    from modelrollout.profile import tables
+    from modelrollout.profile import files, tables
     from modelrollout.profile.making import make as make_profile
     from modelrollout.profile.model import ProfileError, dump
 
     if configmap and embed:
         raise click.UsageError("give --configmap or --embed, not both")
+    if configmap is not None and (len(configmap) > 253 or not _NAME.fullmatch(configmap)):
+        raise click.UsageError(f"--configmap {configmap}: small letters, digits, '-' and '.' only, as Kubernetes names")
+    separator = "\t" if delimiter == "\\t" else delimiter
+    if len(separator) != 1 or separator in '"\r\n':
+        raise click.UsageError(f"--delimiter {delimiter!r}: give one character, or \\t")
+    reading = _Reading(data)
     try:
-        table = tables.read(data)
         answering = [] if predictions is not None else _columns_of(answers)
-        columns = tables.columns(table, inputs, _names(categorical), [*_names(drop), *answering])
-        source = tables.read(predictions) if predictions is not None else table
+        dropped = tables.names_of(drop)
+        table = files.read(data, separator, {*dropped} - {*answering}, reading.tell)
+        columns = tables.columns(table, inputs, tables.names_of(categorical), [*dropped, *answering])
+        source = files.read(predictions, separator) if predictions is not None else table
         given = tables.outputs(source, answers) if predictions is not None or answers else {}
         made = make_profile(model, columns, given, bins)
     except ProfileError as error:
         raise Complaint(str(error), Exit.INVALID) from error
+    reading.done()
     _warn(made, [column.name for column in columns])
     text = dump(made)
     if embed is not None:
@@ -245,9 +259,25 @@ def _embed(file: Path, parameter: str, made: Profile) -> None:
         raise Complaint(f"{file}: {error}", Exit.INVALID) from error
 
 
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
 def _columns_of(wishes: tuple[str, ...]) -> list[str]:
-    return [name for wish in wishes for name in _names(wish.partition("=")[2])]
+    from modelrollout.profile.tables import names_of
+
+    return [name for wish in wishes for name in names_of(wish.partition("=")[2])]
+
+
+class _Reading:
+    """Says how far the reading of a large file is, and of how many of its rows the profile is made."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._rows, self._kept = file, 0, 0
+        self._said = time.monotonic()
+
+    def tell(self, rows: int, kept: int) -> None:
+        self._rows, self._kept = rows, kept
+        if time.monotonic() - self._said > _PATIENCE:
+            self._said = time.monotonic()
+            click.echo(f"{self._file}: {rows:,} rows read", err=True)
+
+    def done(self) -> None:
+        if self._kept < self._rows:
+            click.echo(f"{self._file}: made of {self._kept:,} of {self._rows:,} rows, taken at random", err=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrollout.observer.tensors import Tensor
-from modelrollout.profile.bins import category, numeric_bins, padded
+from modelrollout.profile.bins import NARROW, as_kept, category, code, is_nothing, numeric_bins, padded
 from modelrollout.profile.model import Categorical, Classes, Numeric
 
 Tensors = dict[str, Tensor]
@@ -84,17 +84,17 @@ class Binning:
         """Add the rows of checked ``requests`` (tensors, rows) to the counts."""
         for name, known in self._inputs.items():
             missing = 0
-            there: dict[tuple[int, ...], list[Tensor]] = {}
+            there: dict[tuple[tuple[int, ...], str], list[Tensor]] = {}
             for tensors, rows in requests:
                 tensor = tensors.get(name)
                 if tensor is None or tensor.size == 0:
                     missing += rows
                 else:
-                    there.setdefault(known.row(tensor.shape), []).append(tensor)
+                    there.setdefault((known.row(tensor.shape), tensor.datatype), []).append(tensor)
             if missing:
                 known.count_missing(missing, into)
-            for row, same in there.items():
-                known.count(row, same, into)
+            for (row, datatype), same in there.items():
+                known.count(row, datatype, same, into)
 
 
 class _Input:
@@ -105,6 +105,7 @@ class _Input:
         self._numeric = [part for part in parts if isinstance(part.binned, Numeric)]
         self._categorical = [_Category(part) for part in parts if isinstance(part.binned, Categorical)]
         self._edges = padded(part.binned.edges for part in self._numeric if isinstance(part.binned, Numeric))
+        self._narrow: dict[str, NDArray[np.float64]] = {}
         self._starts = np.array([[part.start] for part in self._numeric], dtype=np.int64).reshape(-1, 1)
         self._last = np.array([part.start + part.size - 1 for part in parts], dtype=np.int64)
         self._places: dict[tuple[int, ...], tuple[NDArray[np.int64], list[int]]] = {}
@@ -129,7 +130,7 @@ class _Input:
     def count_missing(self, rows: int, into: NDArray[np.int64]) -> None:
         into[self._last] += rows
 
-    def count(self, row: tuple[int, ...], same: list[Tensor], into: NDArray[np.int64]) -> None:
+    def count(self, row: tuple[int, ...], datatype: str, same: list[Tensor], into: NDArray[np.int64]) -> None:
         numeric, categorical = self._offsets(row)
         width = 1
         for size in row:
@@ -138,12 +139,21 @@ class _Input:
         together = numbers[0] if len(numbers) == 1 else np.concatenate(numbers) if numbers else None
         if together is not None and self._numeric:
             values = np.ascontiguousarray(together[:, numeric].T, dtype=np.float64)
-            bins = numeric_bins(values, self._edges) + self._starts
+            bins = numeric_bins(values, self._edges_of(datatype)) + self._starts
             into += np.bincount(bins.ravel(), minlength=len(into))
         for known, place in zip(self._categorical, categorical, strict=True):
             if together is not None:
-                known.count_numbers(np.asarray(together[:, place], dtype=np.float64), into)
+                known.count_numbers(np.asarray(together[:, place], dtype=np.float64), datatype, into)
             known.count_words((word for tensor in same for word in (tensor.words or ())[place::width]), into)
+
+    def _edges_of(self, datatype: str) -> NDArray[np.float64]:
+        """The edges as numbers of this type of tensor are compared with them."""
+        if datatype not in NARROW:
+            return self._edges
+        found = self._narrow.get(datatype)
+        if found is None:
+            found = self._narrow[datatype] = as_kept(self._edges, datatype)
+        return found
 
     def _offsets(self, row: tuple[int, ...]) -> tuple[NDArray[np.int64], list[int]]:
         """The places of the parts in a flat row of this shape. Raises WrongTypeError where one is outside."""
@@ -171,21 +181,26 @@ class _Category:
         self._other, self._missing = part.start + len(names), part.start + len(names) + 1
         self._words: dict[bytes, int] = {name.encode(): part.start + number for number, name in enumerate(names)}
         codes = sorted(
-            (code, part.start + number) for number, name in enumerate(names) if (code := _code(name)) is not None
+            (number, part.start + place) for place, name in enumerate(names) if (number := code(name)) is not None
         )
-        self._codes = np.array([code for code, _ in codes], dtype=np.float64)
+        self._codes = np.array([number for number, _ in codes], dtype=np.float64)
         self._bins = np.array([place for _, place in codes], dtype=np.int64)
 
     def count_words(self, words: Iterable[bytes | None], into: NDArray[np.int64]) -> None:
         for word in words:
-            into[self._words.get(word, self._other) if word else self._missing] += 1
+            place = self._words.get(word) if word else self._missing
+            if place is None:
+                # A table says "NA" where there is no value, and so may a client.
+                place = self._missing if is_nothing(word or b"") else self._other
+            into[place] += 1
 
-    def count_numbers(self, values: NDArray[np.float64], into: NDArray[np.int64]) -> None:
+    def count_numbers(self, values: NDArray[np.float64], datatype: str, into: NDArray[np.int64]) -> None:
         missing = np.isnan(values)
         bins = np.full(values.shape, self._other, dtype=np.int64)
         if self._codes.size:
-            places = np.minimum(np.searchsorted(self._codes, values), self._codes.size - 1)
-            same = self._codes[places] == values
+            codes = as_kept(self._codes, datatype)
+            places = np.minimum(np.searchsorted(codes, values), codes.size - 1)
+            same = codes[places] == values
             bins[same] = self._bins[places[same]]
         bins[missing] = self._missing
         into += np.bincount(bins, minlength=len(into))
@@ -197,12 +212,19 @@ class LabelBins:
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
         self._places = {name: number for number, name in enumerate(classes.classes)}
+        # A tensor of booleans says true where a table says True.
+        for name, number in list(self._places.items()):
+            if name.lower() in ("true", "false"):
+                self._places.setdefault(name.lower(), number)
         self.size = len(classes.bins)
 
     def count(self, labels: Iterable[str | None], into: NDArray[np.int64]) -> None:
         """Add each label; None is missing."""
         for label in labels:
-            into[self.size - 1 if label is None else self._places.get(label, self.size - 2)] += 1
+            place = self._places.get(label) if label is not None else self.size - 1
+            if place is None:
+                place = self.size - 1 if is_nothing(label or "") else self.size - 2
+            into[place] += 1
 
 
 def labels_of(tensor: Tensor) -> list[str | None] | None:
@@ -228,15 +250,6 @@ def labels_of(tensor: Tensor) -> list[str | None] | None:
 
 def _flat(index: tuple[int, ...], row: tuple[int, ...]) -> int:
     return int(np.ravel_multi_index(index, row)) if row else 0
-
-
-def _code(name: str) -> float | None:
-    if name in ("true", "false"):
-        return float(name == "true")
-    try:
-        return float(name)
-    except ValueError:
-        return None
 
 
 def cumulative(counts: NDArray[Any]) -> list[int]:

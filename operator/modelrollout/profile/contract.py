@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelrollout.profile.bins import code
 from modelrollout.profile.model import (
     Categorical,
     CategoricalFeature,
@@ -59,7 +60,11 @@ def _misfit(
         return None
     if isinstance(part, NumericFeature | NumericOutput) and tensor.datatype == WORDS:
         return f"is numeric, and {what} {name!r} has words ({WORDS})"
-    if isinstance(part, Categorical) and tensor.datatype != WORDS and not any(map(_number, part.categories)):
+    if (
+        isinstance(part, Categorical)
+        and tensor.datatype != WORDS
+        and all(code(name) is None for name in part.categories)
+    ):
         return f"has words as categories, and {what} {name!r} has numbers ({tensor.datatype})"
     row = tensor.shape[1:] if tensor.batched else tensor.shape
     if not tensor.batched and len(part.index) == len(tensor.shape) - 1:
@@ -72,13 +77,3 @@ def _misfit(
         if 0 <= size <= place:
             return f"index {list(part.index)} is out of range: a row of {what} {name!r} has the shape {list(row)}"
     return None
-
-
-def _number(name: str) -> bool:
-    if name in ("true", "false"):
-        return True
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True

@@ -5,13 +5,15 @@ Edges are rounded to six digits before the shares are counted: what is kept are 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from modelrollout.profile.bins import category, numeric_counts
 from modelrollout.profile.model import (
@@ -26,12 +28,18 @@ from modelrollout.profile.model import (
     NumericOutput,
     Profile,
     ProfileError,
+    refusal,
 )
+
+Asked = ParamSpec("Asked")
+Made = TypeVar("Made")
 
 DEFAULT_BINS = 10
 SHARED_BY = 10
 """Rows that share a word before it may be a category, where there are more words than may be: others name a person."""
-_DIGITS = 6
+_DIGITS, _SPREAD_DIGITS = 6, 3
+_MARGIN = 0.005
+_SHOWN = 40
 _NUMBERS = frozenset("biuf")
 
 
@@ -62,24 +70,69 @@ def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]]
     rows = lengths.pop()
     if rows == 0:
         raise ProfileError("the data has no rows")
-    features = [part for part in (_feature(column, bins) for column in columns) if part.missing < 1.0]
-    answers = [part for name, values in sorted(outputs.items()) for part in _outputs(name, values, bins)]
+    features = [
+        part for part in (_checked(column.name, _feature, column, bins) for column in columns) if part.missing < 1.0
+    ]
+    answers = [
+        part for name, values in sorted(outputs.items()) for part in _checked(name, _outputs, name, values, bins)
+    ]
     nothing = [part.name for part in answers if part.missing == 1.0]
     if nothing:
         raise ProfileError(f"no row has a value of output {', '.join(nothing[:5])}: leave it out")
     if not features and not answers:
         raise ProfileError("no column has a value in any row")
-    return Profile(version=1, model=model, samples=rows, features=tuple(features), outputs=tuple(answers))
+    try:
+        return Profile(version=1, model=model, samples=rows, features=tuple(features), outputs=tuple(answers))
+    except ValidationError as error:
+        raise refusal(error) from None
+
+
+def _checked(name: str, made: Callable[Asked, Made], *asked: Asked.args, **more: Asked.kwargs) -> Made:
+    try:
+        return made(*asked, **more)
+    except ValidationError as error:
+        raise refusal(error, f"{name[:_SHOWN]!r}: ") from None
 
 
 def quantile_edges(values: NDArray[Any], bins: int) -> tuple[float, ...]:
-    """Inner edges of at most ``bins`` bins with about the same share each, rounded, each once; one at least."""
+    """Inner edges of at most ``bins`` bins with about the same share each, rounded, each once; one at least.
+
+    An edge lies between two numbers of the data and not on one: whether 0.1 is below an edge of 0.1 would depend on
+    the type of the tensor. A number that alone fills a bin at either end has an edge on both of its sides.
+    """
     there = np.asarray(values, dtype=np.float64)
-    there = there[np.isfinite(there)]
+    there = np.sort(there[np.isfinite(there)])
     if there.size == 0:
         return (0.0,)
-    quantiles = np.quantile(there, np.arange(1, bins) / bins)
-    return tuple(sorted({float(f"{edge:.{_DIGITS}g}") + 0.0 for edge in quantiles}))
+    quantiles = there[np.arange(1, bins) * (there.size - 1) // bins]
+    least, most = float(there[0]), float(there[-1])
+    spread = float(quantiles[-1] / 2 - quantiles[0] / 2) * 2
+    places = np.searchsorted(there, quantiles, side="right")
+    found = {float(there[place - 1] / 2 + there[place] / 2) for place in places.tolist() if place < there.size}
+    if places[-1] == there.size:
+        found.add(most + _beside(most, there[there < most]))
+    if quantiles[0] == least and len(found) < bins - 1:
+        found.add(least - _beside(least, there[there > least][::-1]))
+    edges = sorted({_rounded(edge, spread) for edge in found})
+    return tuple(edge for edge in edges if math.isfinite(edge)) or (0.0,)
+
+
+def _beside(number: float, others: NDArray[Any]) -> float:
+    """How far from the greatest or least number an edge is: half way to where a next one would be.
+
+    Of one number alone so far that no type of tensor takes the edge for the number (BF16 keeps 8 bits).
+    """
+    return abs(number - float(others[-1])) / 2 if others.size else _MARGIN * (abs(number) or 1.0)
+
+
+def _rounded(edge: float, spread: float) -> float:
+    """Rounded to six digits; to a thousandth of the spread where that is less, or all edges would become one."""
+    if edge == 0.0 or not math.isfinite(edge):
+        return edge
+    digits = _DIGITS - 1 - math.floor(math.log10(abs(edge)))
+    if spread > 0.0 and math.isfinite(spread):
+        digits = max(digits, _SPREAD_DIGITS - math.floor(math.log10(spread)))
+    return round(edge, digits) + 0.0
 
 
 def _feature(column: Column, bins: int) -> NumericFeature | CategoricalFeature:
@@ -147,7 +200,13 @@ def _numbers(values: NDArray[Any], edges: Sequence[float]) -> tuple[tuple[float,
 
 
 def _categories(values: NDArray[Any], most: int) -> tuple[dict[str, float], float, float]:
-    counted: Counter[str | None] = Counter(category(value) for value in values.tolist())
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
+        # 0.1 of a narrow type is 0.1, and not what of it is left: its shortest text says which number is meant.
+        values = values.astype(str).astype(np.float64)
+    # Each value is looked at once, however often it is there.
+    counted: Counter[str | None] = Counter()
+    for value, number in Counter(values.tolist()).items():
+        counted[category(value)] += number
     missing = counted.pop(None, 0)
     # A category of this name would hide the bin: the observer counts it as other too.
     other = counted.pop(OTHER, 0) + counted.pop(MISSING, 0)

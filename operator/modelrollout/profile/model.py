@@ -191,8 +191,13 @@ def parse(data: bytes | str) -> Profile:
     try:
         return Profile.model_validate_json(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        raise ProfileError("\n".join(_sentence(problem) for problem in problems[:20])) from None
+        raise refusal(error) from None
+
+
+def refusal(error: ValidationError, where: str = "") -> ProfileError:
+    """What pydantic found, one line a problem, at most 20."""
+    problems = error.errors(include_url=False, include_input=False)
+    return ProfileError("\n".join(f"{where}{_sentence(problem)}" for problem in problems[:20]))
 
 
 def dump(profile: Profile) -> str:

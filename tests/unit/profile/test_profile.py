@@ -130,7 +130,27 @@ def test_what_is_kept_are_no_values_of_the_data() -> None:
     assert len(kept) == 9
     assert not {*kept} & {*values.tolist()}
     assert quantile_edges(np.full(10, math.nan), 10) == (0.0,)
-    assert quantile_edges(np.array([3.0] * 10), 10) == (3.0,)
+    assert quantile_edges(np.array([3.0] * 10), 10) == (2.985, 3.015)
+
+
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        ([0] * 50 + [1] * 50, (-0.5, 0.5, 1.5)),
+        ([0.1] * 50 + [0.2] * 30 + [0.3] * 20, (0.05, 0.15, 0.25, 0.35)),
+        ([0.0] * 90 + [5.0, 6.0] * 5, (-2.5, 2.5)),
+        ([1_700_000_000 + number for number in range(100)], tuple(1_700_000_000.0 + 9.5 + 10 * n for n in range(9))),
+        ([2**62] * 4, (2**62 * 0.995, 2**62 * 1.005)),
+        ([-1e308, 1e308] * 5, (0.0,)),
+        ([math.inf, -math.inf, 4.0], (3.98, 4.02)),
+    ],
+)
+def test_edges_lie_between_the_numbers_and_on_both_sides_of_a_common_one(
+    values: list[float], edges: tuple[float, ...]
+) -> None:
+    found = quantile_edges(np.array(values), 10)
+    assert found == pytest.approx(edges, rel=1e-6)
+    assert not {*found} & {*values}
 
 
 @pytest.mark.parametrize(

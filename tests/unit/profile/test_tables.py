@@ -14,8 +14,9 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from modelrollout import cli
 from modelrollout.profile.embedding import embed
+from modelrollout.profile.files import read
 from modelrollout.profile.model import Profile, ProfileError, parse
-from modelrollout.profile.tables import columns, read
+from modelrollout.profile.tables import columns
 from tests.unit.observer.stage import Arm, serving
 
 HEAD = "age,income,city,decision\n"
@@ -110,7 +111,7 @@ def test_a_wish_that_cannot_be_met(table: Path, inputs: Any, categorical: Any, w
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("d.txt", b"x", "unknown kind of file: give one of .csv, .parquet, .npz"),
+        ("d.txt", b"x", "unknown kind of file: give one of .csv, .csv.gz, .parquet, .npz"),
         ("d.csv", b"", "the first line must name the columns"),
         ("d.csv", b"a,a\n1,2\n", "the first line must name the columns, each once"),
         ("d.csv", b"a,b\n", "has no rows"),
