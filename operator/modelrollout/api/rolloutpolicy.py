@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,9 +12,25 @@ from modelrollout.api.base import API_VERSION, ApiModel, SpecModel
 from modelrollout.api.errors import InvalidSpec, Problem, explain
 from modelrollout.api.guard import Guard, SliName
 from modelrollout.api.modeldeployment import Metadata
-from modelrollout.api.rules import ListKey, Rule
+from modelrollout.api.rules import ListKey, Rule, matches
 
 Query = Annotated[str, Field(min_length=1, max_length=4096)]
+
+_LABEL_KEY = "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+LABEL_KEYS = Rule(
+    f"self.all(key, key.matches(r'{_LABEL_KEY}'))",
+    "keys must be names of labels like team or example.com/team: no label of a ModelDeployment could be another",
+    lambda self: all(re.fullmatch(_LABEL_KEY, key) for key in self),
+)
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    matches(
+        "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "must be the value of a label: letters, digits, dashes, dots and underscores, a letter or digit at both ends",
+    ),
+]
+"""The value of a label, as Kubernetes takes it."""
 
 
 class Direction(StrEnum):
@@ -45,9 +62,7 @@ class SliDefinition(SpecModel):
 class Selector(SpecModel):
     """Which ModelDeployments, by their labels."""
 
-    match_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] = Field(
-        default_factory=dict
-    )
+    match_labels: Annotated[dict[str, LabelValue], Field(max_length=16), LABEL_KEYS] = Field(default_factory=dict)
     """All of these labels; empty selects every ModelDeployment in reach."""
 
 

@@ -109,7 +109,7 @@ def backtest(
         from modelrollout.cli.view.backtest import report_document, report_lines
 
         write_each(reports, output, report_document, report_lines)
-        if any(found.problem or found.served.invalid for report in reports for found in report.guards):
+        if any(report.invalid for report in reports):
             raise SystemExit(int(Exit.INVALID))
         if any(report.fired for report in reports):
             raise SystemExit(int(Exit.TAKEN_BACK))
@@ -117,22 +117,45 @@ def backtest(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Over whose past to replay (empty: see ``_live``), and the ModelDeployments and policies of the files."""
+    """Over whose past to replay (empty: see ``_live``), what the files have, and the namespace that was given."""
 
     names: tuple[str, ...]
-    wished: list[dict[str, Any]]
-    policies: Policies
+    documents: list[dict[str, Any]]
+    namespace: str | None
+
+    @property
+    def wished(self) -> list[dict[str, Any]]:
+        """The ModelDeployments of the files."""
+        return [item for item in self.documents if item.get("kind") == "ModelDeployment"]
+
+    def policies(self, namespace: str) -> Policies:
+        """The policies of the files; those that name no namespace are of the one given, else of ``namespace``."""
+        from modelrollout.cli.policies import in_documents
+
+        return in_documents(self.documents, self.namespace or namespace)
+
+    def wish(self, namespace: str, name: str, default: str) -> dict[str, Any] | None:
+        """The ModelDeployment of the files; ``default`` is the namespace of those that name none."""
+        for item in self.wished:
+            metadata = item.get("metadata") or {}
+            if (metadata.get("namespace") or default, metadata.get("name")) == (namespace, name):
+                return item
+        return None
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One ModelDeployment to replay: its guards with where they come from, and whom to ask."""
+    """One ModelDeployment to replay: its guards with where they come from, and whom to ask.
+
+    ``problem`` is the sentence that says why it has none that could be replayed.
+    """
 
     past: Past
     guards: Sequence[Guard]
     origins: dict[str, str]
     prometheus: Prometheus | None
     notes: tuple[str, ...]
+    problem: str = ""
 
 
 def _span(text: str) -> timedelta:
@@ -152,7 +175,7 @@ def _asked(
     """What can be known without the cluster; raises a Complaint about what is wrong with it."""
     from modelrollout.cli import surroundings
     from modelrollout.cli.documents import read_documents
-    from modelrollout.cli.policies import in_documents, is_policy, policy_problem
+    from modelrollout.cli.policies import is_policy, policy_problem
 
     for name in names:
         if re.fullmatch(_NAMED, name) is None:
@@ -166,13 +189,12 @@ def _asked(
         problem = policy_problem(document)[1] if is_policy(document) else None
         if problem:
             raise Complaint(problem, Exit.INVALID)
-    wished = [item for item in documents if item.get("kind") == "ModelDeployment"]
-    policies = in_documents(documents, place.namespace)
-    if paths and not wished and not policies.known:
+    asked = _Asked(names, documents, place.namespace)
+    if paths and not asked.wished and not asked.policies("default").known:
         raise Complaint(f"{', '.join(paths)} has neither policies nor ModelDeployments", Exit.INVALID)
-    for item in wished:
+    for item in asked.wished:
         _parsed(item, place.namespace or "default")
-    return _Asked(names, wished, policies)
+    return asked
 
 
 def _parsed(item: dict[str, Any], namespace: str) -> ModelDeployment:
@@ -191,27 +213,30 @@ def _parsed(item: dict[str, Any], namespace: str) -> ModelDeployment:
 def _gathered(
     client: UserClient, asked: _Asked, settings: Path | None, span: timedelta, step: timedelta
 ) -> list[_Work]:
-    live = _live(client, asked.names, asked.wished)
+    home = client.namespace
+    live = _live(client, asked)
     if not live:
-        raise Complaint("there is no ModelDeployment to replay")
+        where = f" in namespace {asked.namespace}" if asked.namespace else ""
+        raise Complaint(f"there is no ModelDeployment{where} to replay")
     now = client.now().replace(microsecond=0)
-    return [_work(client, item, asked.wished, asked.policies, settings, (now - span, now), step) for item in live]
+    return [_work(client, item, asked, home, settings, (now - span, now), step) for item in live]
 
 
-def _live(client: UserClient, names: tuple[str, ...], wished: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ModelDeployments of the cluster over whose past the guards are replayed."""
-    if not names and wished:
-        places = [item.get("metadata") or {} for item in wished]
+def _live(client: UserClient, asked: _Asked) -> list[dict[str, Any]]:
+    """The ModelDeployments of the cluster over whose past the guards are replayed, each once."""
+    names = asked.names
+    if not names and asked.wished:
+        places = [item.get("metadata") or {} for item in asked.wished]
         names = tuple(f"{one.get('namespace') or client.namespace}/{one.get('name')}" for one in places)
     if not names or "all" in names:
-        items, _ = client.list_objects("ModelDeployment", None)
+        items, _ = client.list_objects("ModelDeployment", asked.namespace)
         return items
     found = []
-    for name in names:
-        namespace, _, bare = name.rpartition("/")
-        item = client.get("ModelDeployment", namespace or client.namespace, bare)
+    for full in dict.fromkeys(name if "/" in name else f"{client.namespace}/{name}" for name in names):
+        namespace, _, bare = full.rpartition("/")
+        item = client.get("ModelDeployment", namespace, bare)
         if item is None:
-            raise Complaint(f"there is no ModelDeployment {namespace or client.namespace}/{bare} with a past to replay")
+            raise Complaint(f"there is no ModelDeployment {full} with a past to replay")
         found.append(item)
     return found
 
@@ -219,13 +244,16 @@ def _live(client: UserClient, names: tuple[str, ...], wished: list[dict[str, Any
 def _work(
     client: UserClient,
     item: dict[str, Any],
-    wished: list[dict[str, Any]],
-    files: Policies,
+    asked: _Asked,
+    home: str,
     settings: Path | None,
     times: tuple[datetime, datetime],
     step: timedelta,
 ) -> _Work:
-    """What to replay of one ModelDeployment: the guards of the files, else those that it has."""
+    """What to replay of one ModelDeployment: the guards of the files, else those that it has.
+
+    ``home`` is the namespace of objects that name none.
+    """
     from modelrollout.cli import surroundings
     from modelrollout.cli.policies import applied, in_cluster, only_from
     from modelrollout.cli.reading import children_of
@@ -235,15 +263,12 @@ def _work(
 
     namespace, name = str(item["metadata"].get("namespace") or client.namespace), str(item["metadata"]["name"])
     client.namespace = namespace
-    mine = [each for each in wished if (each.get("metadata") or {}).get("name") == name]
-    raw = mine[0] if mine else item
-    wish = _parsed({**raw, "metadata": {**raw["metadata"], "namespace": namespace}}, namespace)
-    if files.known and not mine:
+    raw, files = asked.wish(namespace, name, home), asked.policies(namespace)
+    wish = _parsed(raw or item, namespace)
+    if files.known and raw is None:
         resolution, notes = only_from(wish, files)
     else:
         resolution, notes = applied(wish, files.over(in_cluster(client, namespace)))
-    if resolution.problem:
-        raise Complaint(f"{namespace}/{name}: {resolution.problem}", Exit.INVALID)
     children = children_of(client, name)
     live = snapshot(item, children, times[1])
     known = surroundings.operator_settings(client, namespace, settings)
@@ -252,7 +277,9 @@ def _work(
     past = Past(live, resolution.wish, times[0], times[1], step, profile, resolution.definitions, enforce)
     prometheus, _ = surroundings.prometheus_of(wish.spec.rollout.prometheus, known.settings, None)
     origins = {origin.guard: origin_words(origin) for origin in resolution.origins}
-    return _Work(past, resolution.wish.spec.rollout.guards, origins, prometheus, (*notes, *children.unreadable))
+    guards = () if resolution.problem else resolution.wish.spec.rollout.guards
+    told = (*notes, *children.unreadable)
+    return _Work(past, guards, origins, prometheus, told, resolution.problem or "")
 
 
 def _replayed(work: list[_Work], url: str | None) -> list[Report]:
@@ -300,6 +327,7 @@ async def _ask(work: list[_Work], url: str | None, progress: _Progress) -> list[
                 found,
                 each.origins,
                 each.notes,
+                each.problem,
             )
         )
     progress.done()

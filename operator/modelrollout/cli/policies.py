@@ -41,18 +41,19 @@ def is_policy(document: object) -> bool:
     return isinstance(document, dict) and document.get("kind") in KINDS
 
 
-def in_documents(documents: Iterable[object], namespace: str | None = None) -> Policies:
-    """The policies of files; ``namespace`` is where those go that name none."""
-    found = []
+def in_documents(documents: Iterable[object], namespace: str) -> Policies:
+    """The policies of files; ``namespace`` is where those go that name none. Of those with one name the last counts."""
+    found: dict[tuple[str, str, str], KnownPolicy] = {}
     for document in documents:
         if isinstance(document, dict) and is_policy(document):
             # Whether it is a mapping is checked with the rest of the policy.
             given = document.get("metadata")
             metadata = dict(given) if isinstance(given, dict) else {}
-            if namespace and not metadata.get("namespace"):
-                metadata["namespace"] = namespace
-            found.append(read_policy({**document, "metadata": metadata}))
-    return Policies(tuple(found))
+            policy = read_policy(
+                {**document, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
+            )
+            found[policy.kind, policy.namespace, policy.name] = policy
+    return Policies(tuple(found.values()))
 
 
 def in_cluster(client: UserClient, namespace: str) -> Policies:
@@ -115,9 +116,11 @@ def policy_problem(document: Mapping[str, Any]) -> tuple[Policy | None, str | No
             return policy, problem
     # An SLI may be another policy's: whether it is known shows where both come together.
     judged = [guard for guard in spec.guards if guard.sli is None or _sli_problem(guard.sli, spec.slis) is None]
-    example = _example(judged)
-    whole = resolve(example, (KnownPolicy(PolicyKind(policy.kind), example.metadata.namespace, "", Selector(), spec),))
-    return policy, whole.problem or guards_problem(example, definitions=spec.slis)
+    example, kind = _example(judged), PolicyKind(policy.kind)
+    known = KnownPolicy(kind, example.metadata.namespace, policy.metadata.name, Selector(), spec)
+    whole = resolve(example, (known,))
+    problem = None if whole.guardless else whole.problem
+    return policy, problem or guards_problem(example, definitions=spec.slis)
 
 
 def unknown_slis(policy: Policy) -> list[str]:

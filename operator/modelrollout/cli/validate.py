@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def validate(files: tuple[Path, ...], more: tuple[Path, ...]) -> None:
     """Check ModelDeployments and policies in FILES; exit 1 and say what to change where one cannot be used.
 
     Guards of policies that are in the files are merged into the ModelDeployments that use them, and it is told where
-    each guard comes from. A policy that a ModelDeployment names and no file has is left out, and that is said.
+    each guard comes from. A policy that a ModelDeployment names and no file has is left out, and that is said. A
+    RolloutPolicy without a namespace is taken for one of that of the ModelDeployment.
     """
     if not files and not more:
         raise click.UsageError("name at least one file")
@@ -55,13 +57,14 @@ def validate(files: tuple[Path, ...], more: tuple[Path, ...]) -> None:
         if problem is not None:
             click.echo(f"{path}: {problem}", err=True)
             bad += 1
-    # What is in no file may be in the cluster.
-    policies = Policies(in_documents(each for _, each in documents).known, frozenset(PolicyKind))
+    everything = [document for _, document in documents]
     for path, document in documents:
         if is_policy(document):
             bad += _check_policy(path, document)
         elif isinstance(document, dict) and document.get("kind") == "ModelDeployment":
-            bad += _check(path, document, policies)
+            bad += _check(path, document, everything)
+    for sentence in _twice(everything):
+        click.echo(sentence)
     if bad:
         raise SystemExit(1)
 
@@ -99,12 +102,27 @@ def _check_policy(path: Path, document: dict[str, Any]) -> int:
     return 0
 
 
-def _check(path: Path, document: dict[str, Any], policies: Policies) -> int:
+def _twice(documents: list[Any]) -> Iterator[str]:
+    """Sentences about objects that are there more than once, as where two files were copied from one."""
+    names = [
+        (str(each.get("kind")), str(metadata.get("namespace") or ""), str(metadata.get("name")))
+        for each in documents
+        if isinstance(each, dict) and isinstance(metadata := each.get("metadata"), dict) and _ours(each)
+    ]
+    for (kind, namespace, name), count in Counter(names).items():
+        if count > 1:
+            where = f"{namespace}/" if namespace else ""
+            yield f"{kind} {where}{name} is in these files {count} times: the last one counts, as with kubectl apply"
+
+
+def _check(path: Path, document: dict[str, Any], documents: list[Any]) -> int:
     try:
         wish = parse_modeldeployment(document)
     except InvalidSpec as error:
         click.echo(f"{path}: {error}", err=True)
         return 1
+    # What is in no file may be in the cluster.
+    policies = Policies(in_documents(documents, wish.metadata.namespace).known, frozenset(PolicyKind))
     resolution, notes = applied(wish, policies)
     problem = resolution.problem or resolution.explained(
         guards_problem(resolution.wish, definitions=resolution.definitions)

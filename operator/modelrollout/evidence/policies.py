@@ -248,7 +248,10 @@ def _misfits(merged: _Merged) -> Iterable[str]:
                 "a query: use max or min"
             )
         if guard.min_samples and definition.samples is None:
-            yield f"guard {guard.name}: minSamples needs the samples query of {definition.name} in {source}"
+            yield (
+                f"guard {guard.name}: minSamples needs the query `samples`, which {definition.name} of {source} does not "
+                "have: add it there, or remove minSamples"
+            )
 
 
 def _counts(kept: Iterable[tuple[Guard, Origin]]) -> dict[str, int]:

@@ -383,6 +383,49 @@ def test_validate_checks_policies_and_merges_them(tmp_path: Any) -> None:
     assert "did you mean error-ratio" in run("validate", str(bad)).output
 
 
+def test_a_policy_of_slis_alone_is_valid(tmp_path: Any) -> None:
+    path = tmp_path / "slis.yaml"
+    path.write_text(
+        "{apiVersion: modelrollout.io/v1alpha1, kind: ClusterRolloutPolicy, metadata: {name: slis}, "
+        "spec: {slis: [{name: price, unit: eur, query: max(price)}]}}"
+    )
+    result = run("validate", str(path))
+    assert (result.exit_code, result.output) == (0, f"{path}: ClusterRolloutPolicy slis is valid, 1 SLI\n")
+
+
+def test_validate_takes_a_policy_without_a_namespace_for_one_of_that_of_its_user(tmp_path: Any) -> None:
+    """As kubectl apply -n does; ``plan`` and ``backtest`` take it so too."""
+    import yaml
+
+    deployment = load("canary-step")["deployment"]
+    deployment.pop("status")
+    assert deployment["metadata"]["namespace"] == "demo"
+    deployment["spec"]["rollout"] |= {"policies": [{"name": "team"}]}
+    path, policies = tmp_path / "digits.yaml", tmp_path / "policies.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    policies.write_text(POLICIES)
+    result = run("validate", str(path), str(policies))
+    assert "guard rate: of RolloutPolicy team, instead of that of ClusterRolloutPolicy house" in result.output
+    policies.write_text(POLICIES.replace("{name: team}", "{name: team, namespace: other}"))
+    result = run("validate", str(path), str(policies))
+    assert "not checked: RolloutPolicy team is not known here: its guards are left out" in result.output
+
+
+def test_of_policies_with_one_name_in_the_files_the_last_counts_and_it_is_told(tmp_path: Any) -> None:
+    import yaml
+
+    deployment = load("canary-step")["deployment"]
+    deployment.pop("status")
+    deployment["spec"]["rollout"] |= {"guards": [], "selectedPolicies": True}
+    path, policies = tmp_path / "digits.yaml", tmp_path / "policies.yaml"
+    path.write_text(yaml.safe_dump(deployment))
+    policies.write_text(f"{POLICIES}---{POLICIES.replace('name: errors', 'name: later')}")
+    result = run("validate", str(path), str(policies))
+    assert "guard later: of ClusterRolloutPolicy house by its selector" in result.output
+    assert "guard errors" not in result.output
+    assert "ClusterRolloutPolicy house is in these files 2 times: the last one counts" in result.output
+
+
 def test_validate_tells_that_no_file_has_the_guards_that_are_relied_on(tmp_path: Any) -> None:
     import yaml
 

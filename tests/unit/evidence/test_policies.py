@@ -281,7 +281,7 @@ def test_only_definitions_that_are_used_are_told_and_the_last_counts() -> None:
     [
         ({"relativeTo": "stable"}, "guard price: relativeTo and confidence need counts, and RolloutPolicy p defines"),
         ({"max": 1, "confidence": 0.99}, "guard price: relativeTo and confidence need counts"),
-        ({"max": 1, "minSamples": 10}, "guard price: minSamples needs the samples query of price in RolloutPolicy p"),
+        ({"max": 1, "minSamples": 10}, "guard price: minSamples needs the query `samples`, which price of RolloutPolicy p does not"),
     ],
     ids=str,
 )

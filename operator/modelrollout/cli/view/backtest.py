@@ -19,7 +19,10 @@ from modelrollout.evidence.bounds import threshold
 
 @dataclass(frozen=True)
 class Report:
-    """All that is told of one ModelDeployment. ``length`` is that of a replayed rollout; ``origins`` are by guard."""
+    """All that is told of one ModelDeployment. ``length`` is that of a replayed rollout; ``origins`` are by guard.
+
+    ``problem`` is the sentence that says why it has no guards that could be replayed.
+    """
 
     namespace: str
     name: str
@@ -30,6 +33,12 @@ class Report:
     guards: Sequence[Replayed] = ()
     origins: Mapping[str, str] | None = None
     notes: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def invalid(self) -> bool:
+        """Whether it has guards that can never be judged, or cannot be used at all."""
+        return bool(self.problem) or any(found.problem or found.served.invalid for found in self.guards)
 
     @property
     def fired(self) -> bool:
@@ -49,6 +58,7 @@ def report_lines(report: Report, width: int | None = None) -> list[Line]:
     """For people; ``width`` None wraps nothing."""
     head = f"{stamp(report.since)} to {stamp(report.until)}, every {format_duration(report.step)}"
     lines = [line("ModelDeployment ", Span(f"{report.namespace}/{report.name}", Tone.STRONG), "  ", head)]
+    lines += table([Row((Span("✖", Tone.BAD),), report.problem)], width) if report.problem else []
     lines += table([Row((Span("?", Tone.WARNING),), note) for note in report.notes], width)
     for found in report.guards:
         lines += [line("")]
@@ -149,6 +159,7 @@ def report_document(report: Report) -> dict[str, Any]:
         "stepSeconds": report.step.total_seconds(),
         "rolloutSeconds": report.length.total_seconds(),
         "fired": report.fired,
+        "problem": report.problem or None,
         "notes": list(report.notes),
         "guards": [_guard_document(report, found) for found in report.guards],
     }
