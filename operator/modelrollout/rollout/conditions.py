@@ -211,5 +211,7 @@ def _drift_detected(situation: Situation, drift: tuple[DriftStatus, ...]) -> tup
     if not is_used(situation):
         return ()
     if drift:
-        return ((ConditionType.DRIFT_DETECTED, True, "Drift", drift_message(drift)),)
+        return (
+            (ConditionType.DRIFT_DETECTED, True, "Drift", drift_message(drift, situation.deployment.spec.observation)),
+        )
     return ((ConditionType.DRIFT_DETECTED, False, "NoDrift", "nothing is known to drift"),)

@@ -148,13 +148,16 @@ def subjects(drift: tuple[DriftStatus, ...]) -> str:
     return ", ".join(dict.fromkeys(entry.subject for entry in drift))
 
 
-def drift_message(drift: tuple[DriftStatus, ...]) -> str:
+def drift_message(drift: tuple[DriftStatus, ...], observation: Observation | None = None) -> str:
     """One sentence with names and values, and what it asks of a person."""
     values = ", ".join(
         f"{entry.subject} ({entry.sli} {'no value' if entry.value is None else f'{entry.value:.3g}'}, "
         f"must be {entry.threshold})"
         for entry in drift
     )
+    asked = observation.drift.retraining if observation is not None else None
+    if asked is not None and asked.approval is Approval.AUTOMATIC:
+        return f"webhook {asked.webhook} is asked for retraining: no longer as in the profile: {values}"
     return f"retraining needs a person: no longer as in the profile: {values}"
 
 
