@@ -63,13 +63,15 @@ class Origin:
     """Where the guard of one name comes from: ``source`` is a policy's title or OWN.
 
     ``selected``: the policy applies by its selector. ``instead_of`` are the sources whose guards of that name it
-    takes the place of, first to last.
+    takes the place of, first to last. ``definer`` is the policy whose definition of the SLI counts; empty for one of a
+    catalog and for a query.
     """
 
     guard: str
     source: str
     selected: bool = False
     instead_of: tuple[str, ...] = ()
+    definer: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class _Merged:
     def define(self, definitions: Iterable[SliDefinition], source: str) -> None:
         for definition in definitions:
             self.definitions[definition.name] = definition, source
+
+    def definer(self, guard: Guard) -> str:
+        """The policy that defines the guard's SLI; empty where none does."""
+        return self.definitions[guard.sli][1] if guard.sli in self.definitions else ""
 
 
 def read_policy(raw: Mapping[str, Any]) -> KnownPolicy:
@@ -231,7 +237,7 @@ def _resolution(wish: ModelDeployment, merged: _Merged, problems: Sequence[str])
     return Resolution(
         wish if guards == wish.spec.rollout.guards else _with_guards(wish, guards),
         tuple(definition for definition, _ in merged.definitions.values() if definition.name in used),
-        tuple(origin for _, origin in kept),
+        tuple(replace(origin, definer=merged.definer(guard)) for guard, origin in kept),
         clean(problems[0], LONGEST_PROBLEM) if problems else None,
     )
 
@@ -249,8 +255,8 @@ def _misfits(merged: _Merged) -> Iterable[str]:
             )
         if guard.min_samples and definition.samples is None:
             yield (
-                f"guard {guard.name}: minSamples needs the query `samples`, which {definition.name} of {source} does not "
-                "have: add it there, or remove minSamples"
+                f"guard {guard.name}: minSamples needs the query `samples`, which {definition.name} of {source} "
+                "does not have: add it there, or remove minSamples"
             )
 
 

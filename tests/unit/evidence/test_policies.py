@@ -8,6 +8,7 @@ import pytest
 
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.rolloutspec import PolicyKind
+from modelrollout.cli.view.origins import origin_words
 from modelrollout.evidence.policies import OWN, KnownPolicy, Resolution, read_policy, resolve
 from modelrollout.render.trim import trim
 from tests.builders import ERRORS, NAMESPACE, manifest
@@ -276,12 +277,33 @@ def test_only_definitions_that_are_used_are_told_and_the_last_counts() -> None:
     assert (definition.name, definition.unit) == ("price", "usd")
 
 
+def test_whose_definition_of_an_sli_counts_is_told() -> None:
+    known = [
+        policy("a", guard("p", sli="price"), slis=(sli("price"),), selector={}, cluster=True),
+        policy("b", guard("q"), slis=(sli("price"), sli("latency-p99")), selector={}),
+    ]
+    found = resolve(wish(guards=({"name": "own", "sli": "latency-p99", "max": 1},)), known)
+    assert {each.guard: each.definer for each in found.origins} == {
+        "p": "RolloutPolicy b",
+        "q": "",
+        "own": "RolloutPolicy b",
+    }
+    assert [origin_words(each) for each in found.origins] == [
+        "of ClusterRolloutPolicy a by its selector; its SLI as RolloutPolicy b defines it",
+        "of RolloutPolicy b by its selector",
+        "its own; its SLI as RolloutPolicy b defines it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("asks", "says"),
     [
         ({"relativeTo": "stable"}, "guard price: relativeTo and confidence need counts, and RolloutPolicy p defines"),
         ({"max": 1, "confidence": 0.99}, "guard price: relativeTo and confidence need counts"),
-        ({"max": 1, "minSamples": 10}, "guard price: minSamples needs the query `samples`, which price of RolloutPolicy p does not"),
+        (
+            {"max": 1, "minSamples": 10},
+            "guard price: minSamples needs the query `samples`, which price of Rollout",
+        ),
     ],
     ids=str,
 )

@@ -200,6 +200,7 @@ def _guard_document(checked: Checked) -> dict[str, Any]:
         "source": None if origin is None else origin.source,
         "selected": origin is not None and origin.selected,
         "insteadOf": [] if origin is None else list(origin.instead_of),
+        "sliSource": None if origin is None else origin.definer or None,
         "guard": checked.resolved.guard.model_dump(mode="json", by_alias=True, exclude_defaults=True),
         "queries": checked.resolved.queries,
         "problem": checked.resolved.problem,
