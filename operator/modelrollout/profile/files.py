@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ MOST_WORDS = 1 << 20
 """Different words of a column that are told apart; further ones are too rare to be a category."""
 _PART = 1 << 14
 _RARE = "other"
+_CODE = re.compile(r"_|^0[0-9]+$", re.MULTILINE)
+"""Python reads 1_000 and 007 as numbers; in a table they are words."""
 _SEPARATORS = ";\t|"
 
 
@@ -198,26 +202,15 @@ def _parts(path: Path, lines: Any, width: int) -> Iterator[list[list[str]]]:
 
 def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
     """Integers or numbers where all cells are (those that say nothing are NaN), else None."""
-    try:
-        if not any(_is_word(cell) for cell in cells):
-            return np.array([int(cell) for cell in cells], dtype=np.int64)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return np.array([float("nan") if is_nothing(cell) else _number(cell) for cell in cells], dtype=np.float64)
-    except ValueError:
+    if _CODE.search("\n".join(cells)):
         return None
-
-
-def _number(cell: str) -> float:
-    if _is_word(cell):
-        raise ValueError
-    return float(cell)
-
-
-def _is_word(cell: str) -> bool:
-    """Python reads 1_000 and 007 as numbers; in a table they are codes."""
-    return "_" in cell or (len(cell) > 1 and cell[0] == "0" and cell.isdecimal())
+    with suppress(ValueError, OverflowError):
+        return np.array(list(map(int, cells)), dtype=np.int64)
+    with suppress(ValueError):
+        return np.array(list(map(float, cells)), dtype=np.float64)
+    with suppress(ValueError):
+        return np.array([float("nan") if is_nothing(cell) else float(cell) for cell in cells], dtype=np.float64)
+    return None
 
 
 def _nothing(rows: int) -> NDArray[Any]:

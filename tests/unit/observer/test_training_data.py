@@ -40,9 +40,9 @@ NARROW = {"FP16": "<f2", "BF16": "<f4", "FP32": "<f4"}
 def column(datatype: str, random: np.random.Generator) -> list[Any]:
     """Values as a table of training data has them; those of floats are tenths, which no binary type holds."""
     if datatype == "BOOL":
-        return random.choice(["True", "False"], ROWS, p=[0.7, 0.3]).tolist()
+        return [str(word) for word in random.choice(["True", "False"], ROWS, p=[0.7, 0.3])]
     if datatype == "BYTES":
-        return random.choice(["bern", "chur, GR", "NA", "Zürich", "007", ""], ROWS).tolist()
+        return [str(word) for word in random.choice(["bern", "chur, GR", "NA", "Zürich", "007", ""], ROWS)]
     if datatype == "UINT64":
         return [2**60 + 7 * int(number) for number in random.integers(0, 2**40, ROWS)]
     if datatype.startswith(("INT", "UINT")):

@@ -1,5 +1,6 @@
 """Files of data, and the command that makes, shows and checks profiles of them."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from modelrollout import cli
+from modelrollout.profile import files
 from modelrollout.profile.embedding import embed
 from modelrollout.profile.files import read
 from modelrollout.profile.model import Profile, ProfileError, parse
@@ -20,6 +22,7 @@ from modelrollout.profile.tables import columns
 from tests.unit.observer.stage import Arm, serving
 
 HEAD = "age,income,city,decision\n"
+WIDE = "".join(f"{number}," * 599 + "1\n" for number in range(99))
 ROWS = "30,1.5,bern,0\n40,,basel,1\n50,2.5,,1\n"
 
 
@@ -232,3 +235,102 @@ def test_columns_of_no_use_are_named_and_one_is_no_plural(tmp_path: Path) -> Non
     assert "40 rows, 1 feature, 1 output ->" in made.output
     nothing = run("make", table, "--model", "m", "--drop", "age,empty,mail,y")
     assert (nothing.exit_code, "no column is left" in nothing.output) == (6, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("a\n1\n2\n", {"a": "i"}),
+        ("a\n1\nNA\n\nnull\n-2.5\n", {"a": "f"}),
+        ("a\n007\n123\n", {"a": "O"}),
+        ("a\n1_000\n2\n", {"a": "O"}),
+        ("a\n0\n0.5\n00.5\n", {"a": "f"}),
+        ("\ufeffa , b\n1,x\n", {"a": "i", "b": "O"}),
+        (f"a\n{2**63}\n", {"a": "f"}),
+    ],
+)
+def test_what_cells_are(tmp_path: Path, text: str, kinds: dict[str, str]) -> None:
+    (tmp_path / "d.csv").write_text(text, encoding="utf-8")
+    assert {name: values.dtype.kind for name, values in read(tmp_path / "d.csv").items()} == kinds
+
+
+def test_a_word_far_down_makes_the_whole_column_words_as_they_are_written(tmp_path: Path) -> None:
+    cells = ["1.50"] * 40_000 + ["x"] + ["2.0"] * 10
+    (tmp_path / "d.csv").write_text("a,b\n" + "".join(f"{cell},1\n" for cell in cells))
+    with gzip.open(tmp_path / "d.csv.gz", "wt") as packed:
+        packed.write((tmp_path / "d.csv").read_text())
+    for name in ("d.csv", "d.csv.gz"):
+        table = read(tmp_path / name)
+        assert table["a"].tolist() == cells
+        assert table["b"].dtype.kind == "i"
+
+
+def test_of_a_table_that_is_too_large_a_random_share_of_the_rows_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_CELLS", 20_000)
+    rows = 60_000
+    (tmp_path / "d.csv").write_text("a,b\n" + "".join(f"{number},{number % 4}\n" for number in range(rows)))
+    told: list[tuple[int, int]] = []
+    table = read(tmp_path / "d.csv", progress=lambda *numbers: told.append(numbers))
+    kept = len(table["a"])
+    assert 5_000 < kept <= 10_000
+    assert told[-1] == (rows, kept)
+    assert max(each for _, each in told) <= 10_000
+    assert [number % 4 for number in table["a"].tolist()] == table["b"].tolist()
+    assert len({*table["a"].tolist()}) == kept
+    # As many of the first half as of the second: what came early is not thinned out more.
+    assert abs((table["a"] < rows / 2).mean() - 0.5) < 0.05
+    made = run("make", tmp_path / "d.csv", "--model", "m")
+    assert f"made of {kept:,} of 60,000 rows, taken at random" in made.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "more"),
+    [
+        ("age;city\n1;a\n", "say --delimiter ';'", ()),
+        ("age\tcity\n1\ta\n", "say --delimiter '\\t'", ()),
+        (",a\n0,1\n", "column 1 has no name", ()),
+        ("a,b,a\n0,1,2\n", "'a' is there twice", ()),
+        (f"{'x' * 200},b\n1,2\n", "String should have at most 128 characters", ()),
+        ('"a\nb",c\n1,2\n', "String should match pattern", ()),
+        ("a,b\n1,2\n", "feature 'a' is there twice", ("--input", "X=a", "--input", "Y=a")),
+        (
+            ",".join(f"c{n}" for n in range(600)) + "\n" + "".join(f"{n}," * 599 + "1\n" for n in range(99)),
+            "16384",
+            ("--bins", 64),
+        ),
+    ],
+)
+def test_a_table_that_makes_no_profile_is_told_in_a_sentence(
+    tmp_path: Path, text: str, words: str, more: tuple[object, ...]
+) -> None:
+    (tmp_path / "d.csv").write_text(text)
+    made = run("make", tmp_path / "d.csv", "--model", "m", *more)
+    assert (made.exit_code, words in made.output) == (6, True), made.output
+
+
+def test_another_separator_and_names_with_commas(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text('"age; years";"a, b"\n1,5;x\n2,5;y\n')
+    made = run("make", tmp_path / "d.csv", "--model", "m", "--delimiter", ";", "--input", 'X="a, b"')
+    assert (made.exit_code, '"name": "a, b", "input": "X"' in made.output) == (0, True), made.output
+    for bad in ("", ";;", "\n"):
+        assert run("make", tmp_path / "d.csv", "--model", "m", "--delimiter", bad).exit_code == 2
+    assert run("make", tmp_path / "d.csv", "--model", "m", "--configmap", "A_b").exit_code == 2
+
+
+def test_parquet_of_lists_dates_and_nothing(tmp_path: Path) -> None:
+    when = arrow.array([0, 1], arrow.timestamp("s"))
+    lists = arrow.FixedSizeListArray.from_arrays(arrow.array([1.0, 2.0, 3.0, 4.0]), 2)
+    flags = arrow.array([True, None])
+    table = arrow.table({"t": when, "e": lists, "f": flags, "n": arrow.nulls(2)})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    refused = run("make", tmp_path / "d.parquet", "--model", "m")
+    assert (refused.exit_code, "column t has the type timestamp[" in refused.output) == (6, True)
+    made = run("make", tmp_path / "d.parquet", "--model", "m", "--drop", "t")
+    assert made.exit_code == 0, made.output
+    assert '"name": "e[1]", "input": "e", "index": [1]' in made.output
+    assert '"categories": {"true": 0.5}' in made.output
+    assert "n: left out" in made.output
+    (tmp_path / "empty.npz").write_bytes(b"")
+    assert run("make", tmp_path / "empty.npz", "--model", "m").exit_code == 6
