@@ -104,7 +104,7 @@ def test_inputs_that_drift_under_both_arms_hold_and_are_told() -> None:
         told = condition(run, "DriftDetected")
         assert told.status is ConditionStatus.TRUE
         assert "feature age" in told.message
-        assert "retraining needs a person" in told.message
+        assert "webhook pipeline is asked for retraining" in told.message
         assert (events(run).count("DriftDetected"), events(run).count("RolledBack")) == (1, 0)
         FeatureMoves(0.02).do(run)
         end = await run.settle()
