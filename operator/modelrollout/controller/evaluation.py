@@ -17,7 +17,7 @@ from modelrollout.evidence.compared import comparison_queries, read_comparison
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.judge import Failure, judge_guard
 from modelrollout.evidence.needs import missing, needed
-from modelrollout.evidence.promql import QueryError
+from modelrollout.evidence.promql import QueryError, one_line
 from modelrollout.evidence.queries import Query, guard_queries
 from modelrollout.evidence.slis import CatalogError
 from modelrollout.ports import Answer, Clock, InvalidQueryError, Metrics, PortError
@@ -170,7 +170,7 @@ def _result(
     if isinstance(asked, Failure):
         return _judge(guard, context, {"query": asked}, now)
     result = _judge(guard, context, {query.name: answers[query.question] for query in asked}, now)
-    return replace(result, query=clean("; ".join(dict.fromkeys(query.text for query in asked)), LONGEST_TEXT))
+    return replace(result, query=clean("; ".join(dict.fromkeys(one_line(query.text) for query in asked)), LONGEST_TEXT))
 
 
 def _judge(guard: Guard, context: Context, answers: dict[str, Outcome], now: datetime) -> GuardResult:

@@ -99,6 +99,17 @@ async def test_one_question_that_fails_spoils_no_other(
     assert errors.verdict is Verdict.NO_DATA
 
 
+async def test_what_was_asked_is_kept_in_one_line() -> None:
+    async def behave(_: str) -> Answer:
+        return Answer("matrix", ())
+
+    long = Guard(name="long", query=f'sum(rate(a{{b="two  spaces"}}[1m])) / sum(rate({"c" * 120}[1m]))', max=1.0)
+    (result,) = (await evaluated(FakeMetrics(behave), long)).results
+    assert result.query.startswith("sum(")
+    assert '"two  spaces"' in result.query
+    assert "  " not in result.query.replace("two  spaces", "")
+
+
 async def test_a_query_that_cannot_be_compiled_is_not_asked() -> None:
     async def behave(_: str) -> Answer:
         return Answer("matrix", ())

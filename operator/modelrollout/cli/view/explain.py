@@ -213,7 +213,8 @@ def _judged(snapshot: Snapshot, told: GuardStatus, wished: Guard | None) -> str:
         subject += f" ({wished.sli} over {format_duration(wished.window)})"
         unit = UNITS.get(str(wished.sli), "")
     elif wished is not None:
-        subject += f" (query {wished.query})"
+        # What was asked, where it is known: the spec may have another query by now.
+        subject += f" (query {told.query or wished.query})"
     when = f" at {clock(told.at, snapshot.now)} UTC" if told.at else ""
     made_of = f" from {amount(told.samples, 9)} requests" if told.samples is not None else ""
     must = f"; it must be {told.threshold}" if told.threshold else ""
