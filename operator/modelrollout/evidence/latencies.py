@@ -11,10 +11,10 @@ from modelrollout.api.guard import Guard
 from modelrollout.api.status import Verdict
 from modelrollout.evidence.bounds import enough, latency_as_bad, least_effect, outside
 from modelrollout.evidence.counted import CANDIDATE, STABLE, Counted
-from modelrollout.evidence.finding import Estimate, Finding, decided, first_piece, shared_pieces, too_few
+from modelrollout.evidence.finding import Estimate, Finding, decided, first_piece, one_moment, shared_pieces, too_few
 from modelrollout.evidence.slis import Indicator
 from modelrollout.evidence.statistics.bound import above
-from modelrollout.evidence.statistics.eprocess import Evidence, averaged
+from modelrollout.evidence.statistics.eprocess import Evidence, Together, averaged
 from modelrollout.evidence.statistics.tails import Histogram, slower, tail_quantile
 
 
@@ -49,7 +49,10 @@ def bounded_latency(guard: Guard, entry: Indicator, counted: Counted, now: datet
     bounds, edges = _edges(entry, counted)
     quantile = entry.quantile or 0.0
     sides = _sides(guard, edges)
-    evidence = averaged([_beyond(counted, bounds[at], quantile, is_max) for is_max, at in sides if at is not None])
+    together = one_moment(guard, counted, now)
+    evidence = averaged(
+        [_beyond(counted, bounds[at], quantile, is_max, together) for is_max, at in sides if at is not None]
+    )
     first = first_piece(guard, counted, evidence, now)
     samples = math.fsum(counted.of(CANDIDATE, "le +Inf")[first:])
     everything = range(first, len(counted.cuts.times))
@@ -108,12 +111,12 @@ def _sides(guard: Guard, edges: Sequence[float]) -> list[tuple[bool, int | None]
     return found
 
 
-def _beyond(counted: Counted, bound: str, quantile: float, is_max: bool) -> Evidence:
+def _beyond(counted: Counted, bound: str, quantile: float, is_max: bool, together: Together) -> Evidence:
     counts = zip(counted.of(CANDIDATE, "le +Inf"), counted.of(CANDIDATE, f"le {bound}"), strict=True)
     pairs = [(min(fast, total), max(total - fast, 0.0)) for total, fast in counts]
     if is_max:
-        return above(pairs, counted.cuts.starts, 1 - quantile)
-    return above([(slow, fast) for fast, slow in pairs], counted.cuts.starts, quantile)
+        return above(pairs, counted.cuts.starts, 1 - quantile, together)
+    return above([(slow, fast) for fast, slow in pairs], counted.cuts.starts, quantile, together)
 
 
 def _cumulative(counted: Counted, arm: int, bounds: Sequence[str]) -> list[tuple[float, ...]]:

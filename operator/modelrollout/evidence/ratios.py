@@ -9,7 +9,7 @@ from datetime import datetime
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.bounds import enough, least_effect, outside, ratio_as_bad
 from modelrollout.evidence.counted import CANDIDATE, STABLE, Counted
-from modelrollout.evidence.finding import Estimate, Finding, decided, first_piece, shared_pieces, too_few
+from modelrollout.evidence.finding import Estimate, Finding, decided, first_piece, one_moment, shared_pieces, too_few
 from modelrollout.evidence.statistics.bound import above
 from modelrollout.evidence.statistics.difference import Chunk, rise
 from modelrollout.evidence.statistics.eprocess import averaged
@@ -40,11 +40,11 @@ def relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
 def bounded_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     """Test whether the candidate's ratio is above max or under min."""
     pieces, theirs = _outcomes(counted, CANDIDATE, compared=False), _outcomes(counted, STABLE)
-    tests = []
+    tests, together = [], one_moment(guard, counted, now)
     if guard.max is not None:
-        tests.append(above(pieces, counted.cuts.starts, guard.max))
+        tests.append(above(pieces, counted.cuts.starts, guard.max, together))
     if guard.min is not None:
-        tests.append(above([(bad, good) for good, bad in pieces], counted.cuts.starts, 1 - guard.min))
+        tests.append(above([(bad, good) for good, bad in pieces], counted.cuts.starts, 1 - guard.min, together))
     evidence = averaged(tests)
     first = first_piece(guard, counted, evidence, now)
     samples, stable = _sum(pieces[first:]), _sum(theirs[first:])

@@ -318,6 +318,33 @@ class TestBoundWithConfidence:
         assert (result.verdict, result.both) == (Verdict.BREACH, False)
 
     @pytest.mark.parametrize("guard", [LIMIT, Guard(name="slow", sli=Sli.LATENCY_P95, max=0.05, confidence=0.999)])
+    @pytest.mark.parametrize(("begin", "growth"), [(420, 300), (437, 300), (1210, 900)])
+    def test_in_the_bake_a_minute_of_trouble_is_an_incident(self, guard: Guard, begin: int, growth: int) -> None:
+        """Nothing tells a world that fails from a candidate that does: half a window is left out, and no more."""
+        guard = with_(guard, window=timedelta(minutes=3))
+        bake = weighed((0, 50), (growth, 100))
+        world = World().run(0, (0, 0), (20, 0)).run(growth, (10, 0), (10, 0)).run(begin, (20, 0), (0, 0))
+        found = [
+            world.run(begin + lasted, (20, 20), (0, 0), slow=70).judge(guard, bake).verdict for lasted in (20, 40, 60)
+        ]
+        assert Verdict.BREACH not in found
+        assert found[-1] is Verdict.NO_DATA
+        over = world.run(begin + 60 + 500, (20, 0), (0, 0)).judge(guard, bake)
+        assert (over.verdict, "without a moment" in over.message) == (Verdict.PASS, True)
+
+    @pytest.mark.parametrize("guard", [LIMIT, Guard(name="slow", sli=Sli.LATENCY_P95, max=0.05, confidence=0.999)])
+    def test_in_the_bake_trouble_that_lasts_is_a_breach(self, guard: Guard) -> None:
+        guard = with_(guard, window=timedelta(minutes=3))
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0)).run(420, (20, 0), (0, 0))
+        world.run(540, (20, 20), (0, 0), slow=70)
+        assert world.judge(guard, weighed((0, 50), (300, 100))).verdict is Verdict.BREACH
+
+    def test_beside_a_witness_a_minute_of_trouble_is_a_breach(self) -> None:
+        guard = with_(LIMIT, window=timedelta(minutes=3))
+        world = World().run(0, (0, 0), (20, 0)).run(420, (10, 0), (10, 0)).run(480, (10, 10), (10, 0))
+        assert world.judge(guard, HALF).verdict is Verdict.BREACH
+
+    @pytest.mark.parametrize("guard", [LIMIT, Guard(name="slow", sli=Sli.LATENCY_P95, max=0.05, confidence=0.999)])
     def test_an_incident_of_both_stays_one_in_the_bake(self, guard: Guard) -> None:
         """The world moved while both had traffic; a person promotes; nothing has failed since."""
         world = (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-from modelrollout.evidence.statistics.eprocess import Evidence, mixed
+from modelrollout.evidence.statistics.eprocess import Evidence, Together, mixed, two
 
 SMALLEST_BOUND = 1e-6
 """A bound of 0 is tested as this: no number of good requests could make an e-value out of a division by 0."""
@@ -18,17 +18,19 @@ LAST_ALTERNATIVE = 0.97
 """... up to so much of what lies above the bound."""
 
 
-def above(counts: Sequence[tuple[float, float]], starts: Sequence[float], bound: float) -> Evidence:
+def above(
+    counts: Sequence[tuple[float, float]], starts: Sequence[float], bound: float, together: Together = two
+) -> Evidence:
     """Evidence against: the mean outcome is at most ``bound`` at all times.
 
     ``counts`` are (requests that are good, requests that are bad) by chunk, bad being outcome 1. For each alternative
     q the likelihood ratio of q to the bound, (q/b)^bad ((1-q)/(1-b))^good, is a test martingale at b and shrinks
-    under any smaller mean; they are mixed in equal shares.
+    under any smaller mean; they are mixed in equal shares. ``together`` as in ``mixed``.
     """
     if bound >= 1:
         return Evidence()
     bets = _bets(max(bound, SMALLEST_BOUND))
-    return mixed([[good * kept + bad * lost for kept, lost in bets] for good, bad in counts], starts)
+    return mixed([[good * kept + bad * lost for kept, lost in bets] for good, bad in counts], starts, together)
 
 
 @lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 NOTHING = -math.inf
@@ -14,9 +14,9 @@ NOTHING = -math.inf
 class Evidence:
     """What a test says: the logarithm of its e-value, and the part of the data that says it loudest.
 
-    ``start`` is the index of the first chunk of that part. ``moment`` are those of its chunk that says most and of the
-    louder one beside it, for what is short may lie across their border; ``spread`` is the logarithm without them: what
-    one moment says alone is an incident.
+    ``start`` is the index of the first chunk of that part. ``moment`` are its chunk that says most and the louder ones
+    beside it, for what is short may lie across their borders; ``spread`` is the logarithm without them: what one moment
+    says alone is an incident.
     """
 
     log_e: float = 0.0
@@ -43,7 +43,16 @@ def log_sum(terms: Iterable[float]) -> float:
     return greatest + math.log(math.fsum(math.exp(term - greatest) for term in known))
 
 
-def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidence:
+Together = Callable[[Sequence[int]], bool]
+"""Whether neighbouring chunks, in order, may be one moment."""
+
+
+def two(chunks: Sequence[int]) -> bool:
+    """Two chunks, and no more, may be one moment."""
+    return len(chunks) <= 2
+
+
+def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float], together: Together = two) -> Evidence:
     """The evidence of equally weighted bets, each placed at every start: the e-value is the weighted mean of theirs.
 
     ``growth`` has for each chunk of data, oldest first, the logarithm by which each bet multiplies its stake there;
@@ -53,15 +62,27 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidenc
     found = _mixed(growth, starts)
     if found.log_e <= 0:
         return found
-    totals = [math.fsum(column) for column in zip(*growth[found.start :], strict=True)]
-    bet = totals.index(max(totals))
-    loudest = max(range(found.start, len(growth)), key=lambda index: growth[index][bet])
-    beside = [index for index in (loudest - 1, loudest + 1) if found.start <= index < len(growth)]
-    beside = [index for index in beside if growth[index][bet] > 0]
-    moment = (loudest, *sorted(beside, key=lambda index: growth[index][bet])[-1:])
-    silent = (0.0,) * len(totals)
+    moment = _moment([log_sum(step) - math.log(len(step)) for step in growth], found.start, together)
+    silent = (0.0,) * len(growth[0])
     rest = _mixed([silent if index in moment else step for index, step in enumerate(growth)], starts)
-    return replace(found, spread=rest.log_e, moment=tuple(sorted(moment)))
+    return replace(found, spread=rest.log_e, moment=moment)
+
+
+def _moment(says: Sequence[float], start: int, together: Together) -> tuple[int, ...]:
+    """The loudest chunk from ``start`` on, and the louder ones beside it, as many as belong together.
+
+    ``says`` is what each chunk says alone. They may lie before the start: bets begin at a few chunks only.
+    """
+    first = last = max(range(start, len(says)), key=lambda place: says[place])
+    while True:
+        beside = [place for place in (first - 1, last + 1) if 0 <= place < len(says) and says[place] > 0]
+        for place in sorted(beside, key=lambda place: says[place], reverse=True):
+            wider = range(min(first, place), max(last, place) + 1)
+            if together(wider):
+                first, last = wider[0], wider[-1]
+                break
+        else:
+            return tuple(range(first, last + 1))
 
 
 def _mixed(growth: Sequence[Sequence[float]], starts: Sequence[float]) -> Evidence:

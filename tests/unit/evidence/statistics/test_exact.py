@@ -69,6 +69,21 @@ class TestEvidence:
         found = mixed([[math.log(0.5)], [math.log(50)], [math.log(0.9)]], [0.0, NOTHING, NOTHING])
         assert (found.moment, math.exp(found.spread)) == ((1,), pytest.approx(0.45))
 
+    def test_a_moment_is_as_long_as_its_chunks_belong_together(self) -> None:
+        """It may begin before the loudest start: not every chunk is one."""
+        growth = [[math.log(2)], [math.log(4)], [math.log(50)], [math.log(3)], [math.log(0.5)], [math.log(8)]]
+        starts = [NOTHING, NOTHING, 0.0, NOTHING, NOTHING, NOTHING]
+        assert mixed(growth, starts).moment == (1, 2)
+        assert mixed(growth, starts, lambda chunks: len(chunks) <= 3).moment == (1, 2, 3)
+        assert mixed(growth, starts, lambda chunks: chunks[0] >= 2).moment == (2, 3)
+        found = mixed(growth, starts, lambda chunks: True)
+        assert (found.moment, math.exp(found.spread)) == ((0, 1, 2, 3), pytest.approx(4))
+
+    def test_a_chunk_belongs_to_the_moment_by_all_its_bets(self) -> None:
+        """Half of the last one is good: the bet that gained most loses there, another gains."""
+        growth = [[math.log(100), math.log(5)], [math.log(0.1), math.log(4)]]
+        assert mixed(growth, [0.0, NOTHING]).moment == (0, 1)
+
     def test_no_data_is_no_evidence(self) -> None:
         assert mixed([], []) == Evidence()
         assert averaged([]) == Evidence()
