@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from modelrollout.api.base import format_instant
 from modelrollout.api.modeldeployment import parse_modeldeployment, revision_name
@@ -108,9 +109,9 @@ class Bench:
     server: Prometheus
     folder: Path
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, where: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "modelrollout", "backtest", f"--kubeconfig={self.api.kubeconfig}"]
-        command += [f"--deployment={self.namespace}/digits", f"--prometheus={self.server.url}", *arguments]
+        command += [f"--deployment={where or self.namespace}/digits", f"--prometheus={self.server.url}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -226,13 +227,117 @@ def test_wrong_usage_and_what_cannot_be_asked(bench: Bench) -> None:
     bad = bench.folder / "bad.yaml"
     bad.write_text(POLICIES.replace("max: 0.5}", "max: 500}"))
     for arguments, code, words in (
-        (("--against=14days",), 2, "give a time like 14d, 36h or 90m"),
-        (("--against=2m",), 2, "--against at least ten of them"),
+        (("--against=14days",), 2, "give a time like 14d, 1d12h or 90m"),
+        (("--against=-14d",), 2, "give a time like 14d, 1d12h or 90m"),
+        (("--against=1d12",), 2, "give a time like 14d, 1d12h or 90m"),
+        (("--against=2m",), 2, "--against 2m: must be at least 10 times --step"),
         (("--against=2000d", "--step=10s"), 2, "that would be 17280000 evaluations of each guard, at most 50000 are"),
         (("--against=40h", "--step=1s"), 2, "--step must be from 5s to 1h"),
-        (("--against=40h", "-f", str(bad)), 6, "write 500 ms as 0.5"),
+        (("--against=40h", "-f", str(bad)), 6, "ClusterRolloutPolicy house: spec.guards[3]: the max of a latency"),
         (("--against=40h", "-f", policies, "--prometheus=http://127.0.0.1:9"), 1, "Prometheus cannot be reached"),
         (("--against=40h", "--deployment=nowhere/x"), 1, "there is no ModelDeployment nowhere/x"),
     ):
         done = bench.run(*arguments)
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+
+
+ROUGH = NOW - timedelta(hours=30)
+GAPS = (
+    (NOW - timedelta(hours=20), NOW - timedelta(hours=18)),
+    (NOW - timedelta(hours=9), NOW - timedelta(hours=9) + timedelta(minutes=10)),
+)
+RESTARTS = (NOW - timedelta(hours=12), NOW - timedelta(hours=9) + timedelta(minutes=5))
+"""When Envoy began anew: once between two scrapes, once unseen in a gap."""
+GUEST = NOW - timedelta(hours=6), NOW - timedelta(hours=5)
+"""When a second Envoy took half of the requests."""
+
+
+def rough(namespace: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
+    """Counters of a good model with 0.1 % errors, at ten requests a second, on a rough road."""
+    cluster = f"httproute/{namespace}/digits/rule/0/backend/0"
+    envoys = {"10.0.1.1:19001": Arm(cluster), "10.0.1.2:19001": Arm(cluster)}
+    born = dict.fromkeys(envoys, ROUGH)
+    found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+    for number in range(int((NOW - ROUGH).total_seconds()) // SCRAPE + 1):
+        at = ROUGH + timedelta(seconds=number * SCRAPE)
+        guest = GUEST[0] <= at < GUEST[1]
+        if at in RESTARTS:
+            envoys["10.0.1.1:19001"], born["10.0.1.1:19001"] = Arm(cluster), at
+        if at == GUEST[0]:
+            born["10.0.1.2:19001"] = at
+        for instance in [*envoys][: 2 if guest else 1]:
+            arm, share = envoys[instance], 0.5 if guest else 1
+            arm.serve(10 * SCRAPE * share, 10 * SCRAPE * share * 0.001)
+            if any(begin <= at < end for begin, end in GAPS) or number % 37 == 0:
+                continue
+            samples = {(("__name__", "envoy_server_uptime"),): (at - born[instance]).total_seconds()} | arm.counts
+            for key, value in samples.items():
+                labels = (*key, ("instance", instance), ("job", "gateway"))
+                found.setdefault(labels, []).append((at.timestamp(), value))
+    return found
+
+
+def test_gaps_and_restarts_take_no_good_model_back(bench: Bench) -> None:
+    """Of a month with 30 hours of history: the time before it and the gaps are no data, and nothing fires."""
+    namespace = "test-backtest-rough"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    assert bench.api.request("POST", "/api/v1/namespaces", body).code == 201
+    assert bench.api.request("POST", deployments(namespace), good()).code == 201
+    first = {"attempt": 1, "outcome": "Promoted", "reason": "FirstDeployment", "finishedAt": format_instant(BEGIN)}
+    name = record(bench.api, namespace, "1.4.0", 0, first)
+    path = f"{deployments(namespace)}/digits/status"
+    status = {"revisions": {"desired": name, "stable": name}, "phase": "Idle"}
+    assert bench.api.request("PATCH", path, {"status": status}, MERGE).code == 200
+    bench.server.write((dict(key), one) for key, one in rough(namespace).items())
+    done = bench.run("--against=30d", "-f", str(bench.folder / "policies.yaml"), "-o", "json", where=namespace)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (report,) = json.loads(done.stdout)
+    found = {guard["name"]: guard["served"] for guard in report["guards"]}
+    (note,) = report["notes"]
+    assert note.startswith("who served before")
+    silent = (ROUGH - BEGIN + sum((end - begin for begin, end in GAPS), timedelta(0))) / (NOW - BEGIN)
+    for guard in ("errors", "sure", "latency"):
+        assert found[guard]["fired"] == 0
+        assert found[guard]["rollouts"] == (NOW - BEGIN) // timedelta(minutes=22)
+        assert (found[guard]["noDataShare"], found[guard]["unreadShare"]) == (pytest.approx(silent, abs=0.01), 0)
+    for guard, most in (("errors", 0.0015), ("latency", 0.1)):
+        assert 0 < found[guard]["worst"]["value"] < most
+
+
+def test_one_that_cannot_be_replayed_is_told_beside_the_others(bench: Bench) -> None:
+    """By its own namespace: two ModelDeployments of one name, and policies that name none."""
+    namespace = "test-backtest-other"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    assert bench.api.request("POST", "/api/v1/namespaces", body).code == 201
+    lost = merged(good(), {"spec": {"rollout": {"selectedPolicies": True, "guards": None}}})
+    assert bench.api.request("POST", deployments(namespace), lost).code == 201
+    both = bench.run("--against=40h", "--step=10m", f"--deployment={namespace}/digits")
+    assert both.returncode == 6, both.stderr
+    assert f"ModelDeployment {namespace}/digits" in both.stdout
+    assert "✖  rollout.selectedPolicies is true, and no policy gives it a guard by its labels" in both.stdout
+    assert "errors  error-ratio over 1m  <= 0.01  Rollback" in both.stdout
+
+    team = bench.folder / "team.yaml"
+    team.write_text(POLICIES.replace("ClusterRolloutPolicy", "RolloutPolicy").replace("name: errors", "name: team"))
+    done = bench.run("--against=40h", "--step=10m", "-f", str(team))
+    assert "of RolloutPolicy house" in done.stdout, done.stderr
+    done = bench.run("--against=40h", "--step=10m", "-f", str(team), f"--namespace={namespace}")
+    assert "no policy of the files has a guard for it" in done.stdout, done.stderr
+
+    wished = bench.folder / "wished.yaml"
+    places = {"test-backtest": 0.3, namespace: 0.4}
+    wished.write_text(
+        yaml.safe_dump_all(
+            merged(
+                good(),
+                {
+                    "metadata": {"namespace": place},
+                    "spec": {"rollout": {"guards": [{"name": "e", "sli": "error-ratio", "max": most}]}},
+                },
+            )
+            for place, most in places.items()
+        )
+    )
+    done = bench.run("--against=40h", "--step=10m", "-f", str(wished), "-o", "json", f"--deployment={namespace}/digits")
+    told = {report["namespace"]: report["guards"][0]["threshold"] for report in json.loads(done.stdout)}
+    assert told == {"test-backtest": "<= 0.3", namespace: "<= 0.4"}

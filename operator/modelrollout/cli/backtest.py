@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 MOST_EVALUATIONS = 50_000
 MOST_QUESTIONS = 5000
+SHORTEST_STEP, LONGEST_STEP = timedelta(seconds=5), timedelta(hours=1)
+LEAST_STEPS = 10
 ANSWER_WAIT = timedelta(seconds=60)
 _NAMED = r"([a-z0-9.-]+/)?[a-z0-9.-]+"
 QUIET = 2.0
@@ -49,7 +51,7 @@ QUIET = 2.0
         "modelrollout backtest --against 12h -f digits.yaml -o json | jq '.[].guards[] | {name, served}'",
     )
 )
-@click.option("--against", required=True, metavar="TIME", help="How far back, like 14d, 36h or 90m.")
+@click.option("--against", required=True, metavar="TIME", help="How far back, like 14d, 1d12h or 90m.")
 @click.option(
     "-f",
     "--filename",
@@ -96,8 +98,10 @@ def backtest(
     """
     with plainly():
         span, each = _span(against), timedelta(seconds=step)
-        if not timedelta(seconds=5) <= each <= timedelta(hours=1) or span < 10 * each:
-            raise usage("--step must be from 5s to 1h, and --against at least ten of them")
+        if not SHORTEST_STEP <= each <= LONGEST_STEP:
+            raise usage("--step must be from 5s to 1h")
+        if span < LEAST_STEPS * each:
+            raise usage(f"--against {against}: must be at least {LEAST_STEPS} times --step")
         if span / each > MOST_EVALUATIONS:
             raise usage(
                 f"that would be {span // each} evaluations of each guard, at most {MOST_EVALUATIONS} are: make "
@@ -159,20 +163,22 @@ class _Work:
 
 
 def _span(text: str) -> timedelta:
-    """``14d`` too, which the API's durations do not have."""
+    """``14d`` and ``1d12h`` too: the API's durations have no days."""
     from modelrollout.api.durations import parse_duration
 
-    days, unit, rest = text.partition("d")
+    found = re.fullmatch(r"([0-9]{1,6})d(.*)", text, re.DOTALL)
+    days, rest = (int(found[1]), found[2]) if found else (0, text)
     try:
-        return timedelta(days=int(days)) if unit and not rest else parse_duration(text)
+        return timedelta(days=days) + (parse_duration(rest) if rest or not found else timedelta(0))
     except (ValueError, OverflowError) as error:
-        raise usage(f"--against {text}: give a time like 14d, 36h or 90m") from error
+        raise usage(f"--against {text}: give a time like 14d, 1d12h or 90m") from error
 
 
 def _asked(
     place: Place, paths: tuple[str, ...], names: tuple[str, ...], prometheus: str | None, settings: Path | None
 ) -> _Asked:
     """What can be known without the cluster; raises a Complaint about what is wrong with it."""
+    from modelrollout.api.base import clean
     from modelrollout.cli import surroundings
     from modelrollout.cli.documents import read_documents
     from modelrollout.cli.policies import is_policy, policy_problem
@@ -188,7 +194,9 @@ def _asked(
     for document in documents:
         problem = policy_problem(document)[1] if is_policy(document) else None
         if problem:
-            raise Complaint(problem, Exit.INVALID)
+            named = document.get("metadata")
+            name = clean(str(named.get("name")), 253) if isinstance(named, dict) else ""
+            raise Complaint(f"{document['kind']} {name}: {problem}", Exit.INVALID)
     asked = _Asked(names, documents, place.namespace)
     if paths and not asked.wished and not asked.policies("default").known:
         raise Complaint(f"{', '.join(paths)} has neither policies nor ModelDeployments", Exit.INVALID)
@@ -260,6 +268,7 @@ def _work(
     from modelrollout.cli.view.origins import origin_words
     from modelrollout.cli.view.past import Past
     from modelrollout.cli.view.snapshot import snapshot
+    from modelrollout.cli.view.text import stamp
 
     namespace, name = str(item["metadata"].get("namespace") or client.namespace), str(item["metadata"]["name"])
     client.namespace = namespace
@@ -278,8 +287,12 @@ def _work(
     prometheus, _ = surroundings.prometheus_of(wish.spec.rollout.prometheus, known.settings, None)
     origins = {origin.guard: origin_words(origin) for origin in resolution.origins}
     guards = () if resolution.problem else resolution.wish.spec.rollout.guards
-    told = (*notes, *children.unreadable)
-    return _Work(past, guards, origins, prometheus, told, resolution.problem or "")
+    told = [*notes, *children.unreadable]
+    if not resolution.wish.spec.rollout.guards and not notes and not resolution.problem:
+        told.append("it has no guards: there is nothing to replay")
+    if (first := past.reigns()[:1]) and first[0].begin > past.since:
+        told.append(f"who served before {stamp(first[0].begin)} is not on record: that time is not replayed")
+    return _Work(past, guards, origins, prometheus, tuple(told), resolution.problem or "")
 
 
 def _replayed(work: list[_Work], url: str | None) -> list[Report]:

@@ -36,7 +36,7 @@ def revision(name: str, slot: int | None, *attempts: dict[str, Any], created: fl
     return Revision(name, slot=None, status=status, created=NOW - timedelta(hours=created))
 
 
-def past(*revisions: Revision, stable: str, since: float = 48) -> Past:
+def past(*revisions: Revision, stable: str | None, since: float = 48) -> Past:
     found: Snapshot = replace(changed("first", revisions=RevisionsStatus(stable=stable)), revisions=revisions)
     assert found.wish is not None
     return Past(found, found.wish, NOW - timedelta(hours=since), NOW, STEP, "envoy-gateway")
@@ -69,6 +69,11 @@ def test_what_serves_counts_from_its_making_where_no_attempt_is_on_record() -> N
     (reign,) = past(revision("a", 1, created=10), stable="a").reigns()
     assert (reign.slot, hours(reign.begin)) == (1, 10)
     assert past(revision("a", None, created=10), stable="a").reigns() == [], "its place in the route is not known"
+
+
+def test_one_that_never_served_has_no_past() -> None:
+    made = past(revision("a", 1, created=10), stable=None)
+    assert (made.reigns(), made.pretended(), made.recorded()) == ([], [], [])
 
 
 def test_rollouts_are_pretended_one_after_the_other_while_one_revision_served() -> None:

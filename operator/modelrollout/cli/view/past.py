@@ -113,7 +113,7 @@ class Past:
         if stable is not None and all(name != stable.name for _, name in begins):
             begins.append((stable.created or since, stable.name))
         begins.sort()
-        ends = [at for at, _ in begins[1:]] + [until]
+        ends = [*(at for at, _ in begins[1:]), until][: len(begins)]
         found = []
         for (at, name), end in zip(begins, ends, strict=True):
             slot = self._slot(name)
