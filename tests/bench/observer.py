@@ -307,7 +307,7 @@ def profile(features: int = FEATURES) -> Profile:
 
 
 async def _serve() -> None:
-    observer = Observer(None, "127.0.0.1", Ports(0, 0, 0, 0))
+    observer = Observer(None, time.time, "127.0.0.1", Ports(0, 0, 0, 0))
     wish = Wish("digits", "demo", "digits", frozenset({"digits.example.com"}), Arms())
     observer.registry.follow({"digits": wish})
     observer.registry.targets["digits"].use(profile())

@@ -21,9 +21,16 @@ Labels = dict[str, str]
 Numbers = npt.NDArray[np.float64]
 
 
+STARTED = "modelrollout_observer_started_timestamp_seconds"
+
+
 @dataclass
 class Life:
-    """One process: from ``start`` to ``end`` (unix seconds), scraped every ``every`` seconds from its start on."""
+    """One process: from ``start`` to ``end`` (unix seconds), scraped every ``every`` seconds from its start on.
+
+    In the spans of ``missed`` no scrape was stored: Prometheus was away, or lost what it had. In those of ``failed`` it
+    was there and could not scrape, which ends every series for that time.
+    """
 
     place: Labels
     start: float
@@ -31,11 +38,17 @@ class Life:
     every: float
     counted: list[tuple[float, Labels, float]] = field(default_factory=list)
     from_zero: list[Labels] = field(default_factory=list)
+    missed: list[tuple[float, float]] = field(default_factory=list)
+    failed: list[tuple[float, float]] = field(default_factory=list)
+    tells_start: bool = True
 
     @property
     def scrapes(self) -> Numbers:
         """When it was scraped."""
-        return np.arange(self.start, self.end, self.every)
+        times = np.arange(self.start, self.end, self.every)
+        for begin, end in (*self.missed, *self.failed):
+            times = times[(times < begin) | (times > end)]
+        return times
 
     def count(self, at: float, labels: Labels, amount: float = 1.0) -> None:
         """A counter grows by ``amount``."""
@@ -44,6 +57,8 @@ class Life:
     def series(self) -> Iterator[tuple[Labels, Samples]]:
         """Its counters as they were scraped, and that they ended."""
         scrapes = self.scrapes
+        stale = [float(scrapes[-1] + self.every), *(begin for begin, _ in self.failed)]
+        ends = [(at, STALE) for at in stale]
         grown: dict[tuple[tuple[str, str], ...], Numbers] = {
             tuple(sorted(labels.items())): np.zeros(len(scrapes) + 1) for labels in self.from_zero
         }
@@ -56,7 +71,10 @@ class Life:
             values = np.cumsum(amounts)[:-1]
             samples = [(float(at), float(value)) for at, value in zip(scrapes, values, strict=True)][born[key] :]
             if samples:
-                yield {**self.place, **dict(key)}, [*samples, (float(scrapes[-1] + self.every), STALE)]
+                own = [(at, value) for at, value in ends if at > samples[0][0]]
+                yield {**self.place, **dict(key)}, sorted([*samples, *own])
+        if "process" in self.place and self.tells_start:
+            yield {**self.place, "__name__": STARTED}, sorted([*((float(at), self.start) for at in scrapes), *ends])
 
     def last_look(self, end: float, span: float) -> float:
         """Until when its counters are known over a long window, for which they are looked at from 8 points only."""

@@ -42,8 +42,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 @pytest.fixture
 def where() -> Context:
+    return context_of("digits")
+
+
+def context_of(prefix: str) -> Context:
     """The candidate of a ModelDeployment that no other test has."""
-    name = f"digits{next(_names)}"
+    name = f"{prefix}{next(_names)}"
     return Context(
         namespace="demo",
         name=name,

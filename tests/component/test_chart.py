@@ -324,7 +324,7 @@ def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
     rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
     telemetry = Telemetry()
     known = {family.name for family in telemetry.registry.collect()}
-    observed = Exposition(Registry(time.monotonic), "p", lambda: (0, 0.0)).text()
+    observed = Exposition(Registry(time.monotonic, time.time), "p", lambda: (0, 0.0)).text()
     known |= {family.name for family in text_string_to_metric_families(observed)}
     for rule in rules:
         promql_parser.parse(rule["expr"])

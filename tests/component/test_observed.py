@@ -56,7 +56,7 @@ async def server(api: ApiServer) -> AsyncIterator[Server]:
 
 
 async def test_changes_arrive_as_they_happen(api: ApiServer, namespace: str, server: Server) -> None:
-    source, registry = ObservedNamespace(server, namespace), Registry(lambda: 0.0)
+    source, registry = ObservedNamespace(server, namespace), Registry(lambda: 0.0, lambda: 0.0)
     apply(api, manifest("one", namespace))
     follower = Follower(source, registry, asyncio.sleep)
     task = asyncio.create_task(follower.run())

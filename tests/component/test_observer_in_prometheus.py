@@ -115,7 +115,7 @@ async def test_mirrored_requests_become_slis(server: Prometheus) -> None:
     ):
         await write(server, observer, NOW - timedelta(minutes=6))
         guards = [
-            Guard.model_validate({"name": sli, "sli": sli, "max": 1, "min": 0})
+            Guard.model_validate({"name": sli, "sli": sli, "max": 0.9, "min": 0})
             for sli in ("input-psi", "input-ks", "output-psi", "label-flips", "answer-differences", "accuracy")
         ]
         needs = needed(guards, WHERE)

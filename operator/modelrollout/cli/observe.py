@@ -59,6 +59,7 @@ def observe(
     It is never in the way of a request: the gateway sends it copies and does not wait. What it keeps are counts.
     """
     from modelrollout.adapters.apiserver import ApiServer
+    from modelrollout.adapters.clock import SystemClock
     from modelrollout.adapters.login import Login
     from modelrollout.adapters.observed import ObservedNamespace
     from modelrollout.cli.logs import set_up_logging
@@ -80,9 +81,9 @@ def observe(
     async def main() -> int:
         server = ApiServer(Login(kubeconfig, context))
         source = ObservedNamespace(server, observed)
-        ports = Ports(http_port, grpc_port, labels_port, metrics_port)
+        clock, ports = SystemClock(), Ports(http_port, grpc_port, labels_port, metrics_port)
         try:
-            return await _until_stopped(Observer(source, bind, ports, limits))
+            return await _until_stopped(Observer(source, lambda: clock.now().timestamp(), bind, ports, limits))
         finally:
             await server.close()
 

@@ -16,6 +16,7 @@ from modelrollout.observer.comparing import Kind
 from modelrollout.observer.counting import Binning, Part, cumulative
 from modelrollout.observer.intake import Protocol
 from modelrollout.observer.labelling import CALIBRATION_BINS, Calibration, Joiner, Refusal
+from modelrollout.observer.lives import Life
 from modelrollout.observer.registry import NOBODY, Registry
 from modelrollout.observer.target import Compared, Outputs, Plan, Target
 from modelrollout.profile.model import MISSING, OTHER, Numeric, text
@@ -24,6 +25,7 @@ PREFIX = "modelrollout_observer_"
 OUTCOMES = ("counted", "dropped", "malformed", "too_large", "unknown_model", "wrong_type")
 
 _HELP = {
+    "started_timestamp_seconds": "When the counters with this label process began from 0.",
     "requests_total": "Mirrored requests, by what became of them.",
     "feature_rows_total": "Rows whose features were counted; each is in one bin of every feature.",
     "feature_total": "Values of a feature in a bin of the profile.",
@@ -49,7 +51,16 @@ _HELP = {
     "queue_length": "Mirrored requests that wait to be counted.",
     "lag_seconds": "How long the oldest request of the last batch had waited.",
 }
-_GAUGES = frozenset({"pending_labels", "profile_info", "profile_misfits", "queue_length", "lag_seconds"})
+_GAUGES = frozenset(
+    {
+        "started_timestamp_seconds",
+        "pending_labels",
+        "profile_info",
+        "profile_misfits",
+        "queue_length",
+        "lag_seconds",
+    }
+)
 
 Line = tuple[str, str]
 """Name of the family (without the prefix), and a whole line."""
@@ -61,7 +72,7 @@ class Exposition:
     Parameters
     ----------
     process
-        Short identity of this process: a restart begins new series.
+        Short identity of this process: a restart begins new series. Counts that begin anew in it have its number added.
     load
         Returns the length of the queue and the lag in seconds.
 
@@ -72,7 +83,6 @@ class Exposition:
         self._process = process
         self._load = load
         self._plans: dict[str, _Static] = {}
-        self._loads = 0
         self._lock = threading.Lock()
 
     def text(self) -> str:
@@ -98,23 +108,37 @@ class Exposition:
         yield _line("queue_length", {"process": self._process}, length)
         yield _line("lag_seconds", {"process": self._process}, round(lag, 6))
         targets = dict(registry.targets)
-        yield from self._requests(NOBODY, registry.stray)
-        yield from self._refused(NOBODY, registry.refused)
+        nobody = self._begun(NOBODY, registry.life)
+        yield _started(nobody, registry.life)
+        yield from _requests(nobody, registry.stray)
+        yield from _refused(nobody, registry.refused)
         self._plans = {name: known for name, known in self._plans.items() if name in targets}
         for name, target in targets.items():
-            yield from self._requests(name, target.requests)
-            yield from self._refused(name, target.refused)
             yield from self._target(name, target)
 
     def _target(self, name: str, target: Target) -> Iterator[Line]:
-        base = {"modeldeployment": name, "process": self._process}
-        for (revision, outcome), number in list(target.asked.items()):
-            yield _line("asked_total", {**base, "revision": revision, "outcome": outcome}, number)
+        base = self._begun(name, target.life)
+        yield _started(base, target.life)
+        yield from _requests(base, target.requests)
+        yield from _refused(base, target.refused)
+        asked = dict(target.asked)
+        for revision, life in list(target.asking.items()):
+            own = self._begun(name, life)
+            yield _started(own, life)
+            for outcome in ("answered", "failed"):
+                labels = {**own, "revision": revision, "outcome": outcome}
+                yield _line("asked_total", labels, asked.get((revision, outcome), 0))
         for (revision, stable), compared in list(target.comparisons.items()):
-            yield from _comparison({**base, "revision": revision, "stable": stable}, compared)
+            own = self._begun(name, compared.life)
+            yield _started(own, compared.life)
+            yield from _comparison({**own, "revision": revision, "stable": stable}, compared)
         joiner = target.joiner
         if joiner is not None:
-            yield from _joined(base, joiner)
+            yield _line("pending_labels", base, joiner.pending)
+            for revision, life in list(joiner.lives.items()):
+                own = self._begun(name, life)
+                yield _started(own, life)
+                yield from _joined({**own, "revision": revision}, revision, joiner)
         plan = target.plan
         features, outputs = target.features, dict(target.outputs)
         if target.misfits is not None:
@@ -124,31 +148,44 @@ class Exposition:
             return
         known = self._plans.get(name)
         if known is None or known.plan is not plan:
-            # A profile that comes back counts from 0 again: series of their own, as after a restart.
-            self._loads += 1
-            known = self._plans[name] = _Static(plan, name, f"{self._process}-{self._loads}")
-        yield from known.lines(features.copy(), outputs)
+            known = self._plans[name] = _Static(plan, self._begun(name, plan.life))
+        yield _started(self._begun(name, plan.life), plan.life)
+        yield from known.lines(features.copy())
+        for revision, counted in outputs.items():
+            own = self._begun(name, counted.life)
+            yield _started(own, counted.life)
+            yield from known.outputs({**own, "profile": plan.hash, "revision": revision}, counted)
+        known.keep(outputs)
 
-    def _requests(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
-        for protocol in Protocol:
-            for outcome in OUTCOMES:
-                labels = {"modeldeployment": name, "protocol": protocol, "outcome": outcome, "process": self._process}
-                yield _line("requests_total", labels, counted.get((protocol, outcome), 0))
+    def _begun(self, name: str, life: Life) -> dict[str, str]:
+        """The labels of counts of this life."""
+        return {"modeldeployment": name, "process": f"{self._process}-{life.number}"}
 
-    def _refused(self, name: str, counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
-        found = {**{("label", reason.value): 0 for reason in Refusal}, **dict(counted)}
-        for (what, reason), number in found.items():
-            labels = {"modeldeployment": name, "what": what, "reason": reason, "process": self._process}
-            yield _line("refused_total", labels, number)
+
+def _started(labels: Mapping[str, str], life: Life) -> Line:
+    return _line("started_timestamp_seconds", labels, life.began)
+
+
+def _requests(labels: Mapping[str, str], counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
+    for protocol in Protocol:
+        for outcome in OUTCOMES:
+            own = {**labels, "protocol": protocol, "outcome": outcome}
+            yield _line("requests_total", own, counted.get((protocol, outcome), 0))
+
+
+def _refused(labels: Mapping[str, str], counted: Mapping[tuple[str, str], int]) -> Iterator[Line]:
+    found = {**{("label", reason.value): 0 for reason in Refusal}, **dict(counted)}
+    for (what, reason), number in found.items():
+        yield _line("refused_total", {**labels, "what": what, "reason": reason}, number)
 
 
 class _Static:
     """What of a plan's lines never changes: the references as they are, the counters without their numbers."""
 
-    def __init__(self, plan: Plan, name: str, process: str) -> None:
+    def __init__(self, plan: Plan, labels: Mapping[str, str]) -> None:
         self.plan = plan
-        shared = {"modeldeployment": name, "profile": plan.hash}
-        counter = {**shared, "process": process}
+        shared = {"modeldeployment": labels["modeldeployment"], "profile": plan.hash}
+        counter = {**labels, **shared}
         self._base = counter
         self._references = [
             *_references("feature", plan.inputs, shared),
@@ -161,22 +198,25 @@ class _Static:
         info = {**shared, "model": plan.profile.model, "samples": str(plan.profile.samples)}
         self._references.append(_line("profile_info", info, 1))
         self._features = _Binned("feature", plan.inputs, counter)
-        self._outputs: dict[str, _Binned] = {}
+        self._outputs: dict[Life, _Binned] = {}
 
-    def lines(self, features: NDArray[np.int64], outputs: Mapping[str, Outputs]) -> Iterator[Line]:
+    def lines(self, features: NDArray[np.int64]) -> Iterator[Line]:
         yield from self._references
         if self._features.rows is not None:
             yield _line("feature_rows_total", self._base, int(features[self._features.rows].sum()))
         yield from self._features.lines(features)
-        self._outputs = {name: known for name, known in self._outputs.items() if name in outputs}
-        for revision, counted in outputs.items():
-            labels = {**self._base, "revision": revision}
-            if revision not in self._outputs:
-                self._outputs[revision] = _Binned("output", self.plan.outputs, labels)
-            yield from self._outputs[revision].lines(counted.numbers.copy())
-            for (part, _), counts in zip(self.plan.labels, counted.labels, strict=True):
-                for bin_name, number in zip(part.bins, counts.tolist(), strict=True):
-                    yield _line("output_total", {**labels, "output": part.name, "bin": bin_name}, number)
+
+    def outputs(self, labels: Mapping[str, str], counted: Outputs) -> Iterator[Line]:
+        if counted.life not in self._outputs:
+            self._outputs[counted.life] = _Binned("output", self.plan.outputs, labels)
+        yield from self._outputs[counted.life].lines(counted.numbers.copy())
+        for (part, _), counts in zip(self.plan.labels, counted.labels, strict=True):
+            for bin_name, number in zip(part.bins, counts.tolist(), strict=True):
+                yield _line("output_total", {**labels, "output": part.name, "bin": bin_name}, number)
+
+    def keep(self, outputs: Mapping[str, Outputs]) -> None:
+        kept = {counted.life for counted in outputs.values()}
+        self._outputs = {life: known for life, known in self._outputs.items() if life in kept}
 
 
 class _Binned:
@@ -239,13 +279,14 @@ def _comparison(labels: Mapping[str, str], compared: Compared) -> Iterator[Line]
         yield _line("label_flips_total", {**labels, "from": before, "to": after}, number)
 
 
-def _joined(labels: Mapping[str, str], joiner: Joiner) -> Iterator[Line]:
-    yield _line("pending_labels", labels, joiner.pending)
-    for (revision, part, name, predicted, right), number in list(joiner.joined.items()):
-        own = {"revision": revision, "slice": part, "label": name, "predicted": predicted, "correct": _truth(right)}
-        yield _line("labels_total", {**labels, **own}, number)
-    for (revision, part), counted in list(joiner.calibration.items()):
-        yield from _calibration({**labels, "revision": revision, "slice": part}, counted)
+def _joined(labels: Mapping[str, str], revision: str, joiner: Joiner) -> Iterator[Line]:
+    for (who, part, name, predicted, right), number in list(joiner.joined.items()):
+        if who == revision:
+            own = {"slice": part, "label": name, "predicted": predicted, "correct": _truth(right)}
+            yield _line("labels_total", {**labels, **own}, number)
+    for (who, part), counted in list(joiner.calibration.items()):
+        if who == revision:
+            yield from _calibration({**labels, "slice": part}, counted)
 
 
 def _calibration(labels: Mapping[str, str], counted: Calibration) -> Iterator[Line]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelrollout.observer.comparing import Answer
+from modelrollout.observer.lives import Life, Lives
 from modelrollout.profile.making import probabilities
 from modelrollout.profile.model import OTHER
 
@@ -116,13 +117,16 @@ class Joiner:
         Seconds that an answer waits.
     most
         How many answers wait at most, and half of how many rows of all arms; the oldest go first.
+    lives
+        What tells counts that begin from 0 apart.
     classes
         Names of classes that are known from the profile.
 
     """
 
-    def __init__(self, window: float, most: int, classes: Sequence[str] = ()) -> None:
+    def __init__(self, window: float, most: int, lives: Lives, classes: Sequence[str] = ()) -> None:
         self.window, self.most = window, most
+        self._lives = lives
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._rows = 0
         self._gone: OrderedDict[int, None] = OrderedDict()
@@ -130,6 +134,8 @@ class Joiner:
         self._slices = Names(SLICE_LIMIT, (NO_SLICE,))
         self.joined: dict[tuple[str, str, str, str, bool], int] = {}
         self.calibration: dict[tuple[str, str], Calibration] = {}
+        self.lives: dict[str, Life] = {}
+        """Since when the counts of a revision are those of now."""
 
     @property
     def pending(self) -> int:
@@ -191,8 +197,11 @@ class Joiner:
         """Forget the counts of all revisions but these."""
         self.joined = {key: count for key, count in self.joined.items() if key[0] in revisions}
         self.calibration = {key: count for key, count in self.calibration.items() if key[0] in revisions}
+        self.lives = {name: life for name, life in self.lives.items() if name in revisions}
 
     def _count(self, prediction: Prediction, truth: Sequence[str], names: Sequence[str], part: str) -> None:
+        if prediction.revision not in self.lives:
+            self.lives[prediction.revision] = self._lives.begin()
         for row, (true, name) in enumerate(zip(truth, names, strict=True)):
             predicted = prediction.labels[row]
             right = predicted == true

@@ -50,18 +50,20 @@ class Ports:
 class Observer:
     """Runs until its task is cancelled.
 
-    ``source`` None follows no cluster: the registry is then filled by whoever made it (tests, benchmarks).
+    ``source`` None follows no cluster: the registry is then filled by whoever made it (tests, benchmarks). ``wall`` is
+    the time in unix seconds.
     """
 
     source: Source | None
+    wall: Callable[[], float]
     bind: str = "0.0.0.0"  # noqa: S104 - the gateway and Prometheus come from outside
     ports: Ports = Ports()
     limits: Limits = field(default_factory=Limits)
     address: Callable[[str, str], str] = service_address
-    registry: Registry = field(default_factory=lambda: Registry(time.monotonic))
     listening: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self.registry = Registry(time.monotonic, self.wall)
         self.intake = Intake(Budget(self.limits.buffered), self.limits.queued)
         self.askers = Askers(self.address, self.limits)
         self.lag = 0.0

@@ -10,6 +10,7 @@ from modelrollout.observer.comparing import Answer
 from modelrollout.observer.decoding import Inference, from_grpc, from_rest
 from modelrollout.observer.intake import Copy, Protocol
 from modelrollout.observer.labelling import Refusal
+from modelrollout.observer.lives import Lives
 from modelrollout.observer.target import Target
 from modelrollout.observer.tensors import MalformedError
 from modelrollout.observer.wishes import Arms, Directory, Wish
@@ -32,11 +33,15 @@ class Registry:
     ----------
     monotonic
         Seconds of a clock that only goes forward.
+    wall
+        Unix seconds.
 
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
         self._monotonic = monotonic
+        self._lives = Lives(wall)
+        self.life = self._lives.begin()
         self._directory = Directory()
         self._parse: Callable[[bytes], object] | None = None
         self.targets: dict[str, Target] = {}
@@ -50,7 +55,7 @@ class Registry:
             if name in self.targets:
                 self.targets[name].follow(wish, now)
             else:
-                self.targets[name] = Target(wish, now)
+                self.targets[name] = Target(wish, now, self._lives)
         self.targets = {name: target for name, target in self.targets.items() if name in wishes}
         self._directory = Directory(wishes.values())
 

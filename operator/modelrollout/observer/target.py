@@ -20,6 +20,7 @@ from modelrollout.observer.labelling import (
     Prediction,
     confidences_of,
 )
+from modelrollout.observer.lives import Life, Lives
 from modelrollout.observer.rates import Bucket
 from modelrollout.observer.wishes import Wish
 from modelrollout.profile.model import LabelOutput, NumericOutput, Profile, dump
@@ -32,6 +33,7 @@ _HASH_LENGTH = 8
 class Outputs:
     """Counts of one revision's answers: of its numbers (flat) and of its labels (by output)."""
 
+    life: Life
     numbers: NDArray[np.int64]
     labels: list[NDArray[np.int64]]
 
@@ -40,6 +42,7 @@ class Outputs:
 class Compared:
     """Answers of two arms to the same requests."""
 
+    life: Life
     compared: int = 0
     differing: int = 0
     kinds: Counter[Kind] = field(default_factory=Counter)
@@ -47,10 +50,11 @@ class Compared:
 
 
 class Plan:
-    """A profile, made ready for counting. ``None``: nothing is counted by bins."""
+    """A profile, made ready for counting, and when that began. ``None``: nothing is counted by bins."""
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, life: Life) -> None:
         self.profile = profile
+        self.life = life
         self.hash = hashlib.sha256(dump(profile).encode()).hexdigest()[:_HASH_LENGTH]
         self.inputs = Binning((part.name, part.input, part.index, part) for part in profile.features)
         numbers = [part for part in profile.outputs if isinstance(part, NumericOutput)]
@@ -62,9 +66,10 @@ class Plan:
         """The output that is the model's label."""
         return self.labels[0][0] if self.labels else None
 
-    def new_outputs(self) -> Outputs:
+    def new_outputs(self, life: Life) -> Outputs:
         """Counts of a revision that has not answered yet."""
         return Outputs(
+            life,
             np.zeros(self.outputs.size, dtype=np.int64),
             [np.zeros(bins.size, dtype=np.int64) for _, bins in self.labels],
         )
@@ -76,10 +81,14 @@ class Target:
     ``misfits`` is how many parts of its profile do not fit the model; None while nobody tells what the model is.
     """
 
-    def __init__(self, wish: Wish, now: float) -> None:
+    def __init__(self, wish: Wish, now: float, lives: Lives) -> None:
         self.wish = wish
+        self.life = lives.begin()
+        self._lives = lives
         self.requests: Counter[tuple[str, str]] = Counter()
         self.asked: Counter[tuple[str, str]] = Counter()
+        self.asking: dict[str, Life] = {}
+        """Since when a revision is asked."""
         self.refused: Counter[tuple[str, str]] = Counter()
         self.comparisons: dict[tuple[str, str], Compared] = {}
         self.outputs: dict[str, Outputs] = {}
@@ -104,13 +113,13 @@ class Target:
         if labelling is None:
             self.joiner = None
         elif self.joiner is None or before.labelling != labelling:
-            self.joiner = Joiner(labelling.window, labelling.most, self._known_classes())
+            self.joiner = self._new_joiner(labelling.window, labelling.most)
         self._remember(wish.arms.names)
         self._compare_by()
 
     def use(self, profile: Profile | None) -> None:
         """Count by this profile from now on; counts of another one are forgotten."""
-        plan = Plan(profile) if profile is not None else None
+        plan = Plan(profile, self._lives.begin()) if profile is not None else None
         if plan is not None and self.plan is not None and plan.hash == self.plan.hash:
             return
         # A scrape reads from another thread: a plan that it sees before and after has these counts.
@@ -120,7 +129,7 @@ class Target:
         self.plan = plan
         self._classes = Names(FLIP_LIMIT, self._known_classes())
         if self.joiner is not None:
-            self.joiner = Joiner(self.joiner.window, self.joiner.most, self._known_classes())
+            self.joiner = self._new_joiner(self.joiner.window, self.joiner.most)
         self._remember(self.wish.arms.names)
         self._compare_by()
 
@@ -154,7 +163,7 @@ class Target:
     def _compare(self, stable: str, candidate: str, expected: Answer | None, given: Answer | None) -> None:
         if expected is None:
             return
-        compared = self.comparisons.setdefault((candidate, stable), Compared())
+        compared = self._comparison(candidate, stable)
         if given is None:
             compared.kinds[Kind.ERROR] += 1
             return
@@ -169,7 +178,9 @@ class Target:
     def _count_outputs(self, revision: str, answer: Answer) -> None:
         if self.plan is None:
             return
-        counted = self.outputs.setdefault(revision, self.plan.new_outputs())
+        counted = self.outputs.get(revision)
+        if counted is None:
+            counted = self.outputs[revision] = self.plan.new_outputs(self._lives.begin())
         tensors = dict(answer)
         if self.plan.outputs.size:
             try:
@@ -198,6 +209,15 @@ class Target:
         tolerances = self.wish.comparing.tolerances if self.wish.comparing is not None else ()
         self._comparer = Comparer(tolerances, label.output if label is not None else None)
 
+    def _comparison(self, candidate: str, stable: str) -> Compared:
+        found = self.comparisons.get((candidate, stable))
+        if found is None:
+            found = self.comparisons[candidate, stable] = Compared(self._lives.begin())
+        return found
+
+    def _new_joiner(self, window: float, most: int) -> Joiner:
+        return Joiner(window, most, self._lives, self._known_classes())
+
     def _known_classes(self) -> tuple[str, ...]:
         label = self.plan.label if self.plan is not None else None
         return tuple(label.classes) if label is not None else ()
@@ -207,12 +227,15 @@ class Target:
         self._recent = [*(name for name in self._recent if name not in revisions), *revisions][-REVISION_LIMIT:]
         kept = set(self._recent)
         if self.plan is not None:
-            fresh = {name: self.plan.new_outputs() for name in revisions if name not in self.outputs}
+            fresh = {name: self.plan.new_outputs(self._lives.begin()) for name in revisions if name not in self.outputs}
             self.outputs = {name: each for name, each in {**self.outputs, **fresh}.items() if name in kept}
         if len(revisions) == 2:
-            self.comparisons.setdefault((revisions[1], revisions[0]), Compared())
+            self._comparison(revisions[1], revisions[0])
         self.comparisons = {key: each for key, each in self.comparisons.items() if set(key) <= kept}
+        self.asking = {name: life for name, life in self.asking.items() if name in kept}
         for revision in revisions:
+            if revision not in self.asking:
+                self.asking[revision] = self._lives.begin()
             for outcome in ("answered", "failed"):
                 self.asked.setdefault((revision, outcome), 0)
         self.asked = Counter({key: number for key, number in self.asked.items() if key[0] in kept})

@@ -15,11 +15,26 @@ from tests.unit.evidence.envoy import context
 SHORT = timedelta(minutes=10)
 
 
+STARTED = "modelrollout_observer_started_timestamp_seconds"
+
+
 def test_a_short_window_is_looked_through() -> None:
     assert expanded('sum(last(x{a="b"}))', SHORT) == 'sum(last_over_time(x{a="b"}[$window]))'
-    assert expanded("before(x)", SHORT) == "(x offset 10m or x offset 15m or x offset 20m)"
+    first = "min_over_time(x[$window])"
     before = expanded("before(x)", SHORT)
+    assert before == (
+        f"(x offset 10m <= {first} or ({first} unless x offset 10m unless on (job, instance) (up offset 10m == 1)))"
+    )
     assert expanded("growth(x)", SHORT) == f"(last_over_time(x[$window]) - {before} >= 0 or last_over_time(x[$window]))"
+
+
+def test_a_counter_of_the_observer_is_dated_by_its_process() -> None:
+    name = "modelrollout_observer_compared_total"
+    began = f"{STARTED} offset 10m or last_over_time({STARTED}[$window]) > time() - 600"
+    first = f"min_over_time({name}[$window])"
+    assert expanded(f"before({name})", SHORT) == f"({name} offset 10m or ({first} unless on (process) ({began})))"
+    of_one = expanded(f'growth({name}{{revision="$revision",modeldeployment="$name"}})', SHORT)
+    assert of_one.count(f'{STARTED}{{modeldeployment="$name"}}') == of_one.count(STARTED) == 2
 
 
 def test_a_long_window_is_looked_at_from_points() -> None:
@@ -27,6 +42,8 @@ def test_a_long_window_is_looked_at_from_points() -> None:
     assert (
         expanded("last(x)", timedelta(hours=8)) == f"(x or {' or '.join(f'x offset {hour}h' for hour in range(1, 8))})"
     )
+    first = "(x offset 15h55m or x offset 12h or x offset 8h or x offset 4h or x offset 2h or x offset 30m or x)"
+    assert f"x offset 16h <= {first}" in expanded("before(x)", timedelta(hours=16))
 
 
 def test_only_these_three_are_written_out() -> None:

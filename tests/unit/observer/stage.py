@@ -1,6 +1,7 @@
 """A real observer on 127.0.0.1, arms that are real gRPC servers, and requests as clients send them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,6 +54,7 @@ async def observing(
     known = addresses or {}
     observer = Observer(
         source,
+        time.time,
         "127.0.0.1",
         Ports(0, 0, 0, 0),
         limits or Limits(),
@@ -171,7 +173,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 async def scrape(observer: Observer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    """All samples by name and labels, without the label process."""
+    """All samples by name and labels, without the label process; without when each process began."""
     url = f"http://127.0.0.1:{observer.metrics_port}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         text = await response.text()
@@ -179,6 +181,8 @@ async def scrape(observer: Observer) -> dict[tuple[str, frozenset[tuple[str, str
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             key = sample.name, frozenset((name, value) for name, value in sample.labels.items() if name != "process")
+            if sample.name.endswith("_started_timestamp_seconds"):
+                continue
             assert key not in found, f"{key} is there twice"
             found[key] = sample.value
     return found

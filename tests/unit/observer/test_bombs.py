@@ -248,7 +248,7 @@ async def test_what_is_no_inference_is_not_looked_at() -> None:
 
 
 def registry() -> Registry:
-    made = Registry(lambda: 0.0)
+    made = Registry(lambda: 0.0, lambda: 0.0)
     made.follow({"digits": wish()})
     made.targets["digits"].use(PROFILE)
     return made

@@ -65,7 +65,8 @@ async def answers(url: str, **request: Any) -> int:
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.request(request.pop("method", "GET"), url, **request) as response:
-                        return response.status
+                        if response.status != 503:
+                            return response.status
                 await asyncio.sleep(0.05)
 
 

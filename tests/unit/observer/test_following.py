@@ -144,7 +144,7 @@ class Cluster:
 
 
 async def test_changes_outages_and_expired_watches_are_survived(caplog: pytest.LogCaptureFixture) -> None:
-    cluster, registry, pauses = Cluster(manifest()), Registry(lambda: 0.0), []
+    cluster, registry, pauses = Cluster(manifest()), Registry(lambda: 0.0, lambda: 0.0), []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
@@ -192,7 +192,7 @@ async def look(cluster: Cluster, registry: Registry, addresses: dict[str, str] |
 
 
 def following(**changes: Any) -> Registry:
-    registry = Registry(lambda: 0.0)
+    registry = Registry(lambda: 0.0, lambda: 0.0)
     found = wish_of(manifest(**changes))
     assert found is not None
     registry.follow({"digits": found})
@@ -267,7 +267,7 @@ async def test_what_does_not_fit_the_model_is_left_out_and_the_rest_goes_on(capl
     assert target.refused == {("profile", "misfit"): 1}
     assert target.misfits == 1
     text = Exposition(registry, "p", lambda: (0, 0.0)).text()
-    labels = f'modeldeployment="digits",process="p",profile="{target.plan.hash}"'
+    labels = f'modeldeployment="digits",process="p-1",profile="{target.plan.hash}"'
     assert f"modelrollout_observer_profile_misfits{{{labels}}} 1\n" in text
     assert "feature y the model has no input 'Y'" in caplog.text
     # While stable does not tell, what did not fit does not come back, and what is counted stays.
@@ -346,7 +346,7 @@ def test_a_scrape_during_which_the_profile_changes_has_no_bins_of_either() -> No
 async def test_the_profile_can_be_in_the_models_own_configuration() -> None:
     found = manifest(status={"phase": "Idle", "revisions": {"stable": "digits-a"}})
     found["spec"]["observation"]["profile"] = {"parameter": "profile"}
-    registry = Registry(lambda: 0.0)
+    registry = Registry(lambda: 0.0, lambda: 0.0)
     read = wish_of(found)
     assert read is not None
     registry.follow({"digits": read})

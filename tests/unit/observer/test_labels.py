@@ -16,15 +16,17 @@ from modelrollout import cli
 from modelrollout.cli import labels
 from modelrollout.observer.labelling import NO_SLICE, Joiner, Prediction, Refusal
 from modelrollout.observer.limits import Limits
+from modelrollout.observer.lives import Lives
 from modelrollout.observer.process import Observer
 from modelrollout.observer.wishes import Arms
 from tests.unit.observer.stage import Arm, answer, json_body, observing, post, scrape, serving, until, value, wish
 
+LIVES = Lives(lambda: 0.0)
 PAIR = (Prediction("a", ("0",), (0.95,)), Prediction("b", ("1",), (0.55,)))
 
 
 def test_a_label_counts_for_each_arm_by_class_slice_and_confidence() -> None:
-    joiner = Joiner(60.0, 10)
+    joiner = Joiner(60.0, 10, LIVES)
     joiner.remember("r1", PAIR, 0.0)
     joiner.remember("r2", PAIR, 0.0)
     assert joiner.label("r1", ["0"], "bern", 1.0) is None
@@ -42,7 +44,7 @@ def test_a_label_counts_for_each_arm_by_class_slice_and_confidence() -> None:
 
 
 def test_every_refusal_has_its_reason() -> None:
-    joiner = Joiner(60.0, 2)
+    joiner = Joiner(60.0, 2, LIVES)
     joiner.remember("r1", PAIR, 0.0)
     assert joiner.label("r0", ["0"], "", 1.0) is Refusal.UNKNOWN_ID
     assert joiner.label("r1", ["0", "1"], "", 1.0) is Refusal.ROWS
@@ -57,7 +59,7 @@ def test_every_refusal_has_its_reason() -> None:
 
 
 def test_classes_and_slices_are_bounded_and_other_is_never_right_by_chance() -> None:
-    joiner = Joiner(60.0, 1000)
+    joiner = Joiner(60.0, 1000, LIVES)
     for number in range(100):
         joiner.remember(f"r{number}", (Prediction("a", (f"word {number + 1}",)),), 0.0)
         joiner.label(f"r{number}", [f"word {number}"], f"slice {number}", 1.0)
@@ -69,7 +71,7 @@ def test_classes_and_slices_are_bounded_and_other_is_never_right_by_chance() -> 
 
 
 def test_an_id_that_is_used_again_keeps_its_first_answer() -> None:
-    joiner = Joiner(60.0, 10)
+    joiner = Joiner(60.0, 10, LIVES)
     assert joiner.remember("r", PAIR, 0.0)
     assert not joiner.remember("r", (Prediction("a", ("7",)),), 1.0)
     assert not joiner.remember("", PAIR, 1.0)
@@ -78,7 +80,7 @@ def test_an_id_that_is_used_again_keeps_its_first_answer() -> None:
 
 
 def test_answers_that_wait_are_bounded_by_their_rows_too() -> None:
-    joiner = Joiner(60.0, 10)
+    joiner = Joiner(60.0, 10, LIVES)
     for number in range(10):
         assert joiner.remember(f"r{number}", (Prediction("a", ("0",) * 4), Prediction("b", ("1",) * 4)), 0.0)
     # Two of eight rows: twenty may wait.
@@ -96,7 +98,7 @@ def test_answers_that_wait_are_bounded_by_their_rows_too() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("rl"), st.integers(0, 8), st.floats(0, 3)), max_size=60), st.integers(1, 5))
 def test_each_answer_is_joined_at_most_once_and_never_more_wait_than_may(steps: list[Any], most: int) -> None:
-    joiner, now, answered = Joiner(5.0, most), 0.0, 0
+    joiner, now, answered = Joiner(5.0, most, LIVES), 0.0, 0
     for kind, number, later in steps:
         now += later
         if kind == "r":
