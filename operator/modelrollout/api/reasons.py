@@ -136,8 +136,11 @@ class ConditionType(StrEnum):
     OBSERVED = (
         "Observed",
         "The observer of this namespace gets copies of the requests.",
-        "The spec asks for observation and there is no observer here: nothing is copied, drift is not known.",
-        "Add the namespace to the Helm value observer.namespaces.",
+        (
+            "The spec asks for observation and nothing is copied, drift is not known: there is no observer here, or "
+            "something keeps copies from it (a Service of somebody else named `<name>--observer`, a missing permission)."
+        ),
+        "Add the namespace to the Helm value observer.namespaces, or remove what the message names.",
     )
     DRIFT_DETECTED = (
         "DriftDetected",
@@ -276,7 +279,7 @@ class EventReason(StrEnum):
     )
     OBSERVER_MISSING = (
         "ObserverMissing",
-        "The spec asks for observation and there is no observer in this namespace.",
+        "The spec asks for observation and nothing can be copied to an observer.",
         "See condition Observed.",
     )
     GATE_WARNED = (

@@ -62,11 +62,12 @@ class Applier:
         self._settings = settings
         self._observer = observer
 
-    async def apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> None:
+    async def apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> PortError | None:
         """All objects of ``plan``, in the order that is safe when it is cut off anywhere.
 
         The route goes first: taking traffic off a bad revision must not wait for anything. What loses its pods
-        goes last: its weight was read back as zero before the plan was made.
+        goes last: its weight was read back as zero before the plan was made. Returns what keeps copies from the
+        observer until a person removes it.
         """
         late = None
         if plan.route is not None:
@@ -82,6 +83,7 @@ class Applier:
             await self._delete(key, wish, "ModelRevision", name)
         if isinstance(late, TransientError | ConflictError):
             raise late
+        return late
 
     async def unobserve(self, key: Key, uid: str) -> None:
         """Take copies for the observer out of the routes of the owner ``uid`` where their Service is gone.

@@ -72,6 +72,7 @@ def gather(
         or _guards_problem(key, resolution, settings),
         foreign=obstacles.foreign,
         denied=obstacles.denied,
+        uncopied=obstacles.uncopied,
         settle=_settle(key, deployment, settings),
         records=tuple(each.name for each in own),
         known_good=frozenset(each.name for each in own if each.known_good),

@@ -9,10 +9,14 @@ from modelrollout.ports import DeniedError, ForeignObjectError, PortError, Rejec
 
 @dataclass(frozen=True)
 class Obstacles:
-    """``foreign``: an object of our name that is not ours; ``denied``: a permission, or an object refused."""
+    """``foreign``: an object of our name that is not ours; ``denied``: a permission, or an object refused.
+
+    ``uncopied`` keeps copies from the observer only: users and rollouts do not wait for that.
+    """
 
     foreign: str | None = None
     denied: str | None = None
+    uncopied: str | None = None
 
     @classmethod
     def of(cls, error: PortError) -> Obstacles | None:
@@ -22,3 +26,9 @@ class Obstacles:
         if isinstance(error, DeniedError | RejectedError):
             return cls(denied=str(error))
         return None
+
+    @classmethod
+    def of_copies(cls, error: PortError) -> Obstacles:
+        """The obstacle of copies alone."""
+        what = "delete it or rename it" if isinstance(error, ForeignObjectError) else "nothing is copied until it may"
+        return cls(uncopied=f"{error}: {what}")

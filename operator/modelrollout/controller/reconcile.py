@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from modelrollout.api.errors import InvalidSpec
@@ -179,15 +180,19 @@ class Reconciler:
         return seconds if obstacle is None else min(seconds or OBSTACLE_DELAY, OBSTACLE_DELAY)
 
     async def _apply(self, key: Key, wish: ModelDeployment, plan: Plan) -> Obstacles | None:
+        uncopied = self._obstacles.get(key, Obstacles()).uncopied
         try:
-            await self._applier.apply(key, wish, plan)
+            late = await self._applier.apply(key, wish, plan)
         except PortError as error:
             obstacle = Obstacles.of(error)
             if obstacle is None:
                 raise
             _LOGGER.warning("%s/%s: %s", key.namespace, key.name, error)
-            return obstacle
-        return None
+            return replace(obstacle, uncopied=uncopied)
+        if late is not None:
+            return Obstacles.of_copies(late)
+        # A turn that leaves the routes alone tries nothing.
+        return Obstacles(uncopied=uncopied) if uncopied and plan.route is None else None
 
     async def _finish(self, key: Key, raw: Manifest, wish: ModelDeployment, plan: Plan) -> None:
         """Records first, then the one status write, then what people are told: an event never precedes its cause."""

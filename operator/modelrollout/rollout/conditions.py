@@ -201,6 +201,8 @@ def _observed(situation: Situation) -> tuple[Judged, ...]:
     observation = situation.deployment.spec.observation
     if observation is None:
         return ()
+    if situation.observed.observer and situation.observed.uncopied:
+        return ((ConditionType.OBSERVED, False, "NotCopied", f"nothing is copied: {situation.observed.uncopied}"),)
     if situation.observed.observer:
         return ((ConditionType.OBSERVED, True, "Copied", "requests are copied to the observer of this namespace"),)
     missing = "this namespace has no observer (Helm value observer.namespaces): nothing is copied, drift is not known"

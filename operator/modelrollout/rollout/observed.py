@@ -286,7 +286,8 @@ class Observed:
     word of their gateways; None where there was one. ``known_good`` are revisions whose last attempt with an end of
     its own was promoted. ``models`` are Triton's name and the version of the model, by revision. ``claimed`` is the
     sentence that names an older ModelDeployment with one of our hostnames at our gateway. ``observer`` False: the spec
-    asks for observation and there is no observer in this namespace (a mirror to nothing fails all users).
+    asks for observation and there is no observer in this namespace (a mirror to nothing fails all users); ``uncopied``
+    says what keeps copies from one that is there.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -297,6 +298,7 @@ class Observed:
     problem: str | None = None
     foreign: str | None = None
     denied: str | None = None
+    uncopied: str | None = None
     settle: timedelta = timedelta(seconds=1)
     records: tuple[str, ...] = ()
     known_good: frozenset[str] = frozenset()

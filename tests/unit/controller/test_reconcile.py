@@ -12,13 +12,23 @@ import pytest
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.reasons import EventReason
 from modelrollout.controller import reconcile
-from modelrollout.controller.cache import Cache, Key
+from modelrollout.controller.cache import Cache, Key, namespace_key
 from modelrollout.controller.measure import Measurer
 from modelrollout.controller.measurements import Measurements
-from modelrollout.controller.reconcile import CONFLICT_DELAY, LONGEST_CONFLICT_DELAY, Reconciler
-from modelrollout.ports import ConflictError, EventRecord, Manifest, ObjectReference, PortError, TerminatingError
+from modelrollout.controller.reconcile import CONFLICT_DELAY, LONGEST_CONFLICT_DELAY, OBSTACLE_DELAY, Reconciler
+from modelrollout.ports import (
+    ConflictError,
+    DeniedError,
+    EventRecord,
+    ForeignObjectError,
+    Manifest,
+    ObjectReference,
+    PortError,
+    TerminatingError,
+)
+from modelrollout.render.names import OBSERVER
 from modelrollout.rollout.observed import Observed
-from modelrollout.rollout.plan import EventPlan, Plan
+from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, Slot
 from modelrollout.telemetry import Telemetry
 from tests.builders import NAME, NAMESPACE, manifest, name_of, settings
 from tests.simulation.virtualtime import VirtualClock, run
@@ -189,5 +199,60 @@ def test_the_decision_is_told_of_an_older_one_with_the_same_hostname(monkeypatch
         assert first.claimed is not None
         assert "is served by another/letters, which is older" in first.claimed
         assert second.claimed is None
+
+    play(act)
+
+
+class OneService(Cluster):
+    """Refuses one object."""
+
+    def _answer(self, what: str, body: Manifest) -> Manifest:
+        name = f"{NAME}--observer"
+        self.written.append(what)
+        if self.error is not None and (body.get("metadata") or {}).get("name") == name:
+            raise self.error
+        return {**body, "metadata": {**body["metadata"], "uid": "uid-new", "resourceVersion": "7"}}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ForeignObjectError("Service demo/digits--observer exists and has no owner"), "delete it or rename it"),
+        (DeniedError("create Service demo/digits--observer: forbidden"), "forbidden"),
+    ],
+)
+def test_what_keeps_copies_from_the_observer_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, error: PortError, said: str
+) -> None:
+    routes = [RoutePlan((Slot(REVISION, WHOLE), Slot(None, 0)), REVISION, observe=1000), None]
+    making = [routes[0]]
+
+    async def act() -> None:
+        cluster = OneService(error)
+        bench = Bench(monkeypatch, cluster, lambda wish: Plan(wish.status, route=making[0]))
+        service = {
+            "kind": "Service",
+            "metadata": {"name": OBSERVER, "namespace": NAMESPACE, "uid": "u1", "resourceVersion": "1"},
+            "spec": {"selector": {"app": "observer"}, "ports": [{"port": 8000}, {"port": 8001}]},
+        }
+        bench.cache.put(namespace_key(NAMESPACE), service)
+        bench.put()
+        assert await bench.turn() == CONFLICT_DELAY, "the next turn tells"
+        assert await bench.turn() == OBSTACLE_DELAY
+        told = bench.observed[-1]
+        assert told.observer
+        assert told.uncopied is not None
+        assert str(error) in told.uncopied
+        assert said in told.uncopied
+        assert (told.foreign, told.denied) == (None, None), "users and rollouts do not wait for it"
+        making[0] = routes[1]
+        await bench.turn()
+        await bench.turn()
+        assert bench.observed[-1].uncopied == told.uncopied, "a turn without a route tried nothing"
+        making[0] = routes[0]
+        cluster.error = None
+        assert await bench.turn() == CONFLICT_DELAY
+        await bench.turn()
+        assert bench.observed[-1].uncopied is None
 
     play(act)

@@ -474,6 +474,23 @@ class TestCounting:
         assert sum(found.of(0, "errors")) == 0
         assert world.judge(ERRORS, weighed((0, 25), (300, 50))).verdict is Verdict.PASS
 
+    @pytest.mark.parametrize("window", ["10m", "2m"])
+    def test_a_prometheus_that_lost_its_data_blames_nobody_for_what_was_before(self, window: str) -> None:
+        """Half of the requests failed until 300; the counters still have that when they are scraped again at 400."""
+        world = World()
+        world.scraped = False
+        world.run(0, (0, 0), (40, 0)).run(300, (10, 5), (30, 0)).run(400, (10, 0), (30, 0))
+        world.scraped = True
+        world.run(600, (10, 0), (30, 0))
+        found = self.counted(world, weighed((0, 25)))
+        assert sum(found.of(0, "errors")) == 0
+        assert sum(found.of(0, "total")) == pytest.approx(2000, abs=60)
+        for guard in (ERRORS, Guard(name="bound", sli=Sli.ERROR_RATIO, max=0.01, window=window)):
+            result = world.judge(guard, weighed((0, 25)))
+            assert (result.verdict, result.value) == (Verdict.PASS, 0.0)
+            assert result.samples is not None
+            assert result.samples < 2000
+
     def test_a_restart_of_the_proxy_counts_from_nothing(self) -> None:
         world = World().run(0, (0, 0), (40, 0)).run(300, (10, 1), (30, 0))
         for arm in (world.candidate, world.stable):

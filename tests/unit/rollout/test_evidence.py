@@ -408,6 +408,28 @@ def test_copies_go_out_with_every_route_while_there_is_an_observer_and_hold_noth
     assert reasons(plan) == ["ObserverMissing"]
 
 
+@pytest.mark.parametrize(
+    ("there", "uncopied", "condition"),
+    [
+        (True, None, ("True", "Copied")),
+        (False, None, ("False", "NoObserver")),
+        (True, "Service demo/digits--observer exists: delete it", ("False", "NotCopied")),
+        (False, "an older sentence", ("False", "NoObserver")),
+    ],
+)
+def test_observed_is_true_only_where_copies_can_go_out(
+    there: bool, uncopied: str | None, condition: tuple[str, str]
+) -> None:
+    given = at_rest(observing([ERRORS, PSI]))
+    plan = given.seeing(observer=there, uncopied=uncopied).decide()
+    (found,) = (each for each in plan.status.conditions if each.type == "Observed")
+    assert (found.status, found.reason) == condition
+    if condition[1] == "NotCopied":
+        assert found.message == f"nothing is copied: {uncopied}"
+    assert plan.route is not None
+    assert bool(plan.route.observe) is there, "what is in the way is tried again"
+
+
 # -- the record ---------------------------------------------------------------------------------------------------
 
 
