@@ -1,7 +1,8 @@
 """Latency histograms: is the candidate slower than a factor times stable? Tails above bucket edges, compared.
 
-A histogram does not say where in a bucket its requests lie; a tail between two edges is taken to fall exponentially
-(a straight line in its logarithm), and a breach needs the quantiles themselves to differ as well.
+A histogram does not say where in a bucket its requests lie; for the test a tail between two edges is taken to fall
+exponentially (a straight line in its logarithm). A breach needs the quantiles themselves to differ as well, with a
+log-normal distribution between the edges.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from modelrollout.evidence.statistics.difference import BASELINES, Chunk, rise
 from modelrollout.evidence.statistics.eprocess import Evidence, averaged
@@ -22,6 +24,8 @@ WIDEST_TAIL = 5.0
 
 GREATEST_TAIL = 0.75
 """... and no more than this share."""
+
+NORMAL = NormalDist()
 
 ROUNDED = 8
 """The tangent is taken at a ratio of tails rounded to so many steps a factor of e: chunks are then judged once only."""
@@ -36,9 +40,10 @@ class Histogram:
 
 
 def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float]) -> float | None:
-    """The value below which ``share`` lies, tails falling exponentially within a bucket; None without requests.
+    """The value below which ``share`` lies, log-normal within a bucket; None without requests.
 
-    ``edges`` are the finite ones, ``counts`` cumulative with the total last. Beyond the last edge it is that edge.
+    ``edges`` are the finite ones, ``counts`` cumulative with the total last. Beyond the last edge it is that edge; in a
+    bucket that begins at 0 the tail falls exponentially.
     """
     total = counts[-1]
     if total <= 0 or not edges:
@@ -49,11 +54,15 @@ def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float])
     if place is None:
         return edges[-1]
     lower, above = (edges[place - 1], tails[place - 1]) if place else (0.0, 1.0)
-    below = max(tails[place], 0.5 / total)
+    below = min(max(tails[place], 0.5 / total), rest)
+    if lower > 0:
+        above = min(above, 1 - 0.5 / total)
     if above <= rest or below >= above:
         return edges[place]
-    part = math.log(above / rest) / math.log(above / min(below, rest))
-    return lower + (edges[place] - lower) * part
+    if lower <= 0:
+        return edges[place] * math.log(above / rest) / math.log(above / below)
+    first, at, last = (NORMAL.inv_cdf(tail) for tail in (above, rest, below))
+    return float(lower * (edges[place] / lower) ** ((first - at) / (first - last)))
 
 
 def slower(
