@@ -17,6 +17,7 @@ from modelrollout.rollout.draft import (
     revision_record,
     shares_in,
 )
+from modelrollout.rollout.gates import given_up
 from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan, RoutePlan
 from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.situation import Situation
@@ -58,6 +59,7 @@ def roll_back(situation: Situation, reason: str, message: str, *, kind: EventRea
             "step_started_at": situation.now,
             "step_ends_at": None,
             "waiting_since": None,
+            "gates": given_up(situation.attempt.gates),
             **evidence(situation),
         }
     )
@@ -186,6 +188,8 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         fleets={stable: situation.replicas} if stable else {},
         route=situation.layout(stable) if stable else None,
         shares={stable: WHOLE} if stable else {},
+        # Of a revision that is not on trial any more and was not taken back for it, no guard says anything.
+        breached=False if outcome in (Outcome.ABORTED, Outcome.SUPERSEDED) else None,
         wakes=(situation.now,),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelrollout.api.status import Phase, Verdict
+from modelrollout.api.status import Condition, ConditionStatus, Phase, Verdict
 from modelrollout.rollout.observed import GateState, Route
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import START
@@ -271,6 +271,18 @@ def test_a_rollback_of_two_routes_ends_only_with_both() -> None:
 def test_who_was_not_bad_is_not_quarantined(reason: str) -> None:
     plan = Given().rolling_back(reason).route({V1: WHOLE}).decide()
     assert (plan.status.phase, plan.status.quarantined) == (Phase.IDLE, ())
+
+
+@pytest.mark.parametrize(
+    ("reason", "passing"),
+    [("GuardBreached", "False"), ("Superseded", "True"), ("Aborted", "True"), ("SpecInvalid", "True")],
+)
+def test_a_breach_is_told_of_who_was_taken_back_for_it_and_of_nobody_else(reason: str, passing: str) -> None:
+    breach = Condition(type="GuardsPassing", status=ConditionStatus.FALSE, reason="WorldMoved")
+    plan = Given().rolling_back(reason).having(conditions=(breach,)).route({V1: WHOLE}).decide()
+    assert plan.status.rollout is not None
+    assert plan.status.rollout.outcome is not None
+    assert condition(plan, "GuardsPassing").status == passing
 
 
 def test_a_home_without_pods_gets_them_before_the_traffic() -> None:
