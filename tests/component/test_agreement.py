@@ -359,7 +359,7 @@ TOLERANCES = st.lists(
 PLACE = some(configMap=st.just({"name": "a", "key": "b"}), parameter=st.just("a"))
 TIMEOUTS = chosen(("1s", "30m", "31m", "0s"))
 GATES = some(
-    contract=some(mode=chosen(("Enforce", "Warn", "Off", "On")), timeout=TIMEOUTS),
+    contract=some(mode=chosen(("Enforce", "Warn", "Disabled", "Off")), timeout=TIMEOUTS),
     goldenSet=st.tuples(PLACE, some(tolerances=TOLERANCES, maxFailures=chosen((0, 3, -1)), timeout=TIMEOUTS)).map(
         lambda parts: parts[0] | parts[1]
     ),

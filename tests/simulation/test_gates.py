@@ -22,7 +22,7 @@ V1, V2 = (name_of(version) for version in ("1.0.0", "1.1.0"))
 MAJOR = name_of("2.0.0")
 WIDER = replace(SIGNATURE, outputs=(TensorSpec("score", "FP32", (-1, 2)),))
 GOLDEN = {"goldenSet": {"configMap": {"name": "golden", "key": "golden.json"}}}
-UNASKED = {"contract": {"mode": "Off"}}
+UNASKED = {"contract": {"mode": "Disabled"}}
 LOAD = {"load": {"duration": "10s", "maxLatencyP99": 0.1}}
 
 
@@ -146,10 +146,10 @@ def test_warn_goes_on_and_says_so_once() -> None:
     story(tell)
 
 
-def test_off_does_not_ask() -> None:
+def test_disabled_does_not_ask() -> None:
     async def tell(run: Simulation) -> None:
-        await served(run, "1.0.0", gates={"contract": {"mode": "Off"}})
-        await served(run, "1.1.0", gates={"contract": {"mode": "Off"}})
+        await served(run, "1.0.0", gates={"contract": {"mode": "Disabled"}})
+        await served(run, "1.1.0", gates={"contract": {"mode": "Disabled"}})
         assert run.triton.asked == []
         assert "ContractKept" not in conditions(run)
 
@@ -208,14 +208,66 @@ def test_a_first_deployment_with_other_answers_serves_nobody_and_may_be_retried(
     story(tell)
 
 
-def test_a_set_that_cannot_be_read_is_final_and_names_the_place() -> None:
+def test_a_broken_config_map_holds_the_attempt_and_it_goes_on_by_itself_once_mended() -> None:
     async def tell(run: Simulation) -> None:
         await served(run, "1.0.0")
         golden(run, text='{"version": 1,\n "requests": [}')
+        run.apply("1.1.0", gates=GOLDEN)
+        await run.until(run.at(Phase.VERIFYING))
+        await run.advance(5)
+        writes = len(run.log)
+        await run.advance(120)
+        assert len(run.log) == writes
+        sentence = "the golden set (ConfigMap golden, key golden.json) cannot be used: line 2, column 15"
+        assert sentence in run.status.message
+        assert conditions(run)["GoldenSetPassed"] == ("False", "Retrying")
+        (told,) = events(run, "GateRetrying")
+        assert told.startswith(f"gate GoldenSet: {sentence}")
+        assert not weighed(run, V2)
+        assert run.status.quarantined == ()
+        run._crash()
+        await run.advance(30)
+        assert len(events(run, "GateRetrying")) == 1
+        golden(run)
+        await run.settle()
+        assert run.status.revisions.stable == V2
+        assert conditions(run)["GoldenSetPassed"] == ("True", "Passed")
+
+    story(tell)
+
+
+def test_a_broken_config_map_that_nobody_mends_ends_the_attempt_at_the_deadline() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0")
+        golden(run, text="{")
         await served(run, "1.1.0", gates=GOLDEN)
-        assert run.status.rollout is not None
-        assert run.status.rollout.reason == "GoldenSetFailed"
-        assert "the golden set cannot be used: line 2, column 15" in run.status.rollout.message
+        attempt = run.status.rollout
+        assert attempt is not None
+        assert (attempt.reason, run.status.quarantined) == ("GatesFailed", (V2,))
+        assert "did not pass its gates in 5m: the golden set gate fails" in attempt.message
+        # nothing is tried any more
+        assert states(run)["GoldenSet"] == "Failed"
+        assert conditions(run)["GoldenSetPassed"] == ("False", "Failed")
+        record = revision_status_from((run.store.get("ModelRevision", V2) or {}).get("status"))
+        assert record.attempts[0].gates[-1].state == "Failed"
+        golden(run)
+        run.command("retry/1")
+        await run.settle()
+        assert run.status.revisions.stable == V2
+
+    story(tell)
+
+
+def test_a_set_in_the_model_s_own_config_is_final_and_says_so() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0")
+        run.triton.signatures[V2] = replace(SIGNATURE, parameters={"set": "{"})
+        await served(run, "1.1.0", gates={"goldenSet": {"parameter": "set"}})
+        attempt = run.status.rollout
+        assert attempt is not None
+        assert attempt.reason == "GoldenSetFailed"
+        assert "it takes another one to mend it" in attempt.message
+        assert conditions(run)["GoldenSetPassed"] == ("False", "Failed")
 
     story(tell)
 
@@ -230,7 +282,7 @@ def test_a_config_map_that_comes_late_is_waited_for_and_told_once() -> None:
         await run.advance(120)
         assert len(run.log) == writes
         assert "ConfigMap golden of the golden set is not there" in run.status.message
-        assert conditions(run)["GoldenSetPassed"] == ("False", "Failed")
+        assert conditions(run)["GoldenSetPassed"] == ("False", "Retrying")
         golden(run)
         await run.settle()
         assert run.status.revisions.stable == V2

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from modelrollout.api.base import Duration, SpecModel, StrictBool, StrictFloat, StrictInt
 from modelrollout.api.durations import between
-from modelrollout.api.rules import ListKey, Rule
+from modelrollout.api.rules import ListKey, Rule, matches
 from modelrollout.api.scalars import ObjectName
 
 TensorName = Annotated[str, Field(min_length=1, max_length=128)]
@@ -22,7 +22,7 @@ class ContractMode(StrEnum):
 
     ENFORCE = "Enforce"
     WARN = "Warn"
-    OFF = "Off"
+    DISABLED = "Disabled"
 
 
 class ConfigMapKey(SpecModel):
@@ -30,7 +30,14 @@ class ConfigMapKey(SpecModel):
 
     name: ObjectName
     """Name of the ConfigMap."""
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[
+        str,
+        Field(min_length=1, max_length=253),
+        matches(
+            "^[-._a-zA-Z0-9]+$",
+            "must hold only letters, digits, dashes, dots and underscores, as keys of a ConfigMap do",
+        ),
+    ]
     """The key whose value is the file."""
 
 
@@ -38,7 +45,8 @@ class ContractGate(SpecModel):
     """Names, types and shapes of the candidate's inputs and outputs against those of stable."""
 
     mode: ContractMode = ContractMode.ENFORCE
-    """Enforce (a breaking change is refused unless the model has a new MAJOR version), Warn (only tell) or Off."""
+    """Enforce (a breaking change is refused unless the model has a new MAJOR version), Warn (only tell) or
+    Disabled (not asked)."""
     timeout: Timeout = timedelta(minutes=1)
     """How long the metadata of both revisions may take, 1s to 30m."""
 
@@ -63,6 +71,16 @@ class OutputTolerance(SpecModel):
             "absolute and relative must not be negative",
             lambda self: self.absolute >= 0 and self.relative >= 0,
         ),
+        Rule(
+            "!self.ignore || (!has(self.topK) && self.absolute == 0.0 && self.relative == 0.0)",
+            "an output is either ignored or compared: with ignore, remove topK, absolute and relative",
+            lambda self: not self.ignore or (self.top_k is None and not self.absolute and not self.relative),
+        ),
+        Rule(
+            "!has(self.topK) || (self.absolute == 0.0 && self.relative == 0.0)",
+            "topK compares places and not numbers: remove absolute and relative, or topK",
+            lambda self: self.top_k is None or not (self.absolute or self.relative),
+        ),
     )
 
 
@@ -72,7 +90,14 @@ class GoldenSet(SpecModel):
     config_map: ConfigMapKey | None = None
     """A ConfigMap that holds the set (``modelrollout golden record`` writes it). Exactly one of configMap and
     parameter."""
-    parameter: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    parameter: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=63),
+            matches("^[!-~]+$", "must be the key of a parameter: visible characters without spaces"),
+        ]
+        | None
+    ) = None
     """The parameter of the model's config.pbtxt that holds the set: it is then versioned in the model's own
     repository. Exactly one of configMap and parameter."""
     tolerances: Annotated[tuple[OutputTolerance, ...], Field(max_length=64), ListKey("output")] = ()

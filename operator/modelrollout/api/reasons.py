@@ -112,8 +112,14 @@ class ConditionType(StrEnum):
     GOLDEN_SET_PASSED = (
         "GoldenSetPassed",
         "The candidate answered the stored requests as expected.",
-        "The candidate answers stored requests otherwise than expected, or the set cannot be read. No traffic.",
-        "Read the message: it names the requests and outputs. Correct the model, or record the set anew.",
+        (
+            "The candidate answers stored requests otherwise than expected (Failed), or the set cannot be used yet "
+            "(Retrying). No traffic."
+        ),
+        (
+            "Read the message: it names the requests and outputs, or what is wrong with the set. Failed: correct the "
+            "model, or record the set anew. Retrying: mend the ConfigMap, and the rollout goes on by itself."
+        ),
     )
     LOAD_TEST_PASSED = (
         "LoadTestPassed",
@@ -138,7 +144,8 @@ class ConditionType(StrEnum):
         "The observer of this namespace gets copies of the requests.",
         (
             "The spec asks for observation and nothing is copied, drift is not known: there is no observer here, or "
-            "something keeps copies from it (a Service of somebody else named `<name>--observer`, a missing permission)."
+            "something keeps copies from it (a Service of somebody else named `<name>--observer`, a missing "
+            "permission)."
         ),
         "Add the namespace to the Helm value observer.namespaces, or remove what the message names.",
     )
@@ -287,6 +294,11 @@ class EventReason(StrEnum):
         "A gate failed that only warns; the attempt goes on.",
         "Read the message.",
     )
+    GATE_RETRYING = (
+        "GateRetrying",
+        "A gate cannot be passed yet: it is tried again until progressDeadline, and the candidate gets no traffic.",
+        "Mend what the message names (a ConfigMap, a permission, a pod). The rollout goes on by itself.",
+    )
     COMMAND_ACCEPTED = (
         "CommandAccepted",
         "A command given by annotation was carried out.",
@@ -325,8 +337,11 @@ class AttemptReason(StrEnum):
     )
     GATES_FAILED = (
         "GatesFailed",
-        "A gate got no answer (of a pod, or for a ConfigMap) within progressDeadline. It never had traffic.",
-        "The message names the gate and what it waits for; then see the log of the candidate's pods.",
+        (
+            "A gate could not be passed within progressDeadline: a pod did not answer, or a golden set in a ConfigMap "
+            "was not there or could not be used. It never had traffic."
+        ),
+        "The message names the gate and what it waited for. Mend that, then command retry.",
     )
     CONTRACT_BROKEN = (
         "ContractBroken",
@@ -335,8 +350,11 @@ class AttemptReason(StrEnum):
     )
     GOLDEN_SET_FAILED = (
         "GoldenSetFailed",
-        "The candidate answered stored requests otherwise than expected. It never had traffic.",
-        "Correct the model, or record the set anew.",
+        (
+            "The candidate answered stored requests otherwise than expected, or the set in its own config.pbtxt cannot "
+            "be used. It never had traffic."
+        ),
+        "Correct the model, or record the set anew. A ConfigMap that was mended is read again after the command retry.",
     )
     LOAD_TEST_FAILED = (
         "LoadTestFailed",

@@ -168,7 +168,7 @@ class GateStatus(StatusModel):
     name: Word
     """Warm, Contract, GoldenSet or Load."""
     state: Word = ""
-    """Running, Passed, Failed, Warned or Skipped."""
+    """Running, Passed, Retrying (not passed yet), Failed (for good), Warned or Skipped."""
     message: Sentence = ""
     """One line: what was measured, or what is wrong."""
     at: Instant | None = None

@@ -88,7 +88,7 @@ class GateKeeper:
         gates = candidate.gates
         sent: list[tuple[Tensor, ...]] = []
         entries = [Entry(GateName.WARM, lambda: self._warm(key, candidate))]
-        if gates.contract.mode is not ContractMode.OFF:
+        if gates.contract.mode is not ContractMode.DISABLED:
             seconds = gates.contract.timeout.total_seconds()
             check = lambda: check_contract(key, candidate, self._cache, self._servers)  # noqa: E731
             entries.append(Entry(GateName.CONTRACT, check, seconds))

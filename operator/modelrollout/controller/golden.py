@@ -43,8 +43,9 @@ class GoldenGate:
     async def check(self, key: Key, candidate: Candidate, sent: list[tuple[Tensor, ...]]) -> Check:
         """Replay the set on one ready pod (all are made of the same); the caller bounds the time.
 
-        What cannot be read, does not fit the model or is answered otherwise is final; a ConfigMap that is not there
-        yet and a pod that does not answer are tried again. What was replayed goes to ``sent``, for the load gate.
+        What is answered otherwise is final. A pod that does not answer is tried again, and so is a ConfigMap that is
+        not there, cannot be read or does not fit the model: that is not the candidate's fault, and it is read anew at
+        each try. The model's own config.pbtxt stays as it is. What was replayed goes to ``sent``, for the load gate.
         """
         wanted, targets = candidate.gates.golden_set, pods_of(key, candidate.model, self._cache)
         if wanted is None:
@@ -60,7 +61,7 @@ class GoldenGate:
             sent[:] = [request.inputs for request in requests]
             return await self._replayed(targets[0], requests, wanted)
         except GoldenError as error:
-            return _refused(f"the golden set cannot be used: {error}")
+            return _unusable(wanted, error)
         except PortError as error:
             return _check(GateState.FAILED, str(error))
 
@@ -72,7 +73,7 @@ class GoldenGate:
         if wanted.config_map is None:
             found = signature.parameters.get(wanted.parameter or "")
             if not found:
-                raise GoldenError(f"config.pbtxt of the model has no parameter {wanted.parameter} with a string_value")
+                raise GoldenError("there is no such parameter with a string_value")
             return found
         name, entry = wanted.config_map.name, wanted.config_map.key
         try:
@@ -83,7 +84,8 @@ class GoldenGate:
             raise PortError(f"ConfigMap {name} of the golden set is not there: apply it, or correct configMap.name")
         text = (config_map.get("data") or {}).get(entry)
         if not isinstance(text, str):
-            raise PortError(f"ConfigMap {name} has no key {entry} with text: add it, or correct configMap.key")
+            binary = " (it is binary data there)" if entry in (config_map.get("binaryData") or {}) else ""
+            raise PortError(f"ConfigMap {name} has no key {entry} with text{binary}: add it, or correct configMap.key")
         return text
 
     async def _replayed(self, target: PodTarget, requests: Sequence[GoldenRequest], wanted: GoldenSet) -> Check:
@@ -120,6 +122,16 @@ def _ignored(tolerance: OutputTolerance | None) -> bool:
 def _named(wrong: Sequence[str]) -> str:
     more = f"; and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
     return f"{'; '.join(wrong[:NAMED])}{more}"
+
+
+def _unusable(wanted: GoldenSet, error: GoldenError) -> Check:
+    if wanted.config_map is None:
+        return _refused(
+            f"the golden set in parameter {wanted.parameter} of the model's config.pbtxt cannot be used: {error}; "
+            "it is part of the revision, so it takes another one to mend it"
+        )
+    where = f"ConfigMap {wanted.config_map.name}, key {wanted.config_map.key}"
+    return _check(GateState.FAILED, f"the golden set ({where}) cannot be used: {error}; it is read again when mended")
 
 
 def _refused(message: str) -> Check:

@@ -91,7 +91,7 @@ def misfit(
     """
     if signature.decoupled or signature.sequences:
         kind = "answers a request any number of times (decoupled)" if signature.decoupled else "serves sequences"
-        return f"the model {kind}: single requests cannot be replayed on it"
+        return f"the model {kind}: single requests cannot be replayed on it, so remove gates.goldenSet"
     known = {each.name: each for each in signature.inputs}
     answers = {each.name: each for each in signature.outputs}
     expected = {tensor.name for request in requests for tensor in request.outputs}

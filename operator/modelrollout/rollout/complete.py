@@ -26,7 +26,7 @@ from modelrollout.rollout import capacity
 from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, shares_in
 from modelrollout.rollout.drift import automatic, drift_message, drifting, ended, is_used, subjects
-from modelrollout.rollout.gates import gate_warnings
+from modelrollout.rollout.gates import gate_events
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
 from modelrollout.rollout.record import arm_statuses, comparison_status, evidence
@@ -84,7 +84,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         events=(
             *state.events,
             *_announcements(old, status),
-            *gate_warnings(old, status),
+            *gate_events(old, status),
             *_drift_events(situation, old, status),
             *_obstacles(situation, old, status),
         ),

@@ -17,6 +17,7 @@ from modelrollout.api.status import (
     Phase,
     RolloutStatus,
 )
+from modelrollout.rollout.gates import given_up
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, Notification, ProbeRequest, RoutePlan, Source, Span
 from modelrollout.rollout.record import ENDINGS, KEPT_AFTER_THE_END, Kind, decided, evidence, spans
 from modelrollout.rollout.situation import Situation
@@ -157,6 +158,7 @@ def closed(
             "waiting_since": None,
             "weight": 100.0 if outcome is Outcome.PROMOTED else 0.0,
             "ramp": 0.0,
+            "gates": given_up(attempt.gates),
             **evidence(situation),
         }
     )

@@ -31,6 +31,8 @@ IN_WORDS = {
     GateName.GOLDEN_SET: "golden set gate",
     GateName.LOAD: "load gate",
 }
+_CONDITIONAL = (GateState.PASSED, GateState.RETRYING, GateState.FAILED, GateState.WARNED)
+_ANNOUNCED = {GateState.RETRYING: EventReason.GATE_RETRYING, GateState.WARNED: EventReason.GATE_WARNED}
 _DONE = (GateState.PASSED, GateState.WARNED, GateState.SKIPPED)
 
 
@@ -58,9 +60,21 @@ def with_gates(situation: Situation) -> Situation:
 @lru_cache(maxsize=64)
 def _statuses(checks: tuple[Check, ...]) -> tuple[GateStatus, ...]:
     return tuple(
-        GateStatus(name=check.name, state=check.state, message=check.message, at=check.at)
+        GateStatus(name=check.name, state=_told(check), message=check.message, at=check.at)
         for check in checks
         if check.state is not GateState.RUNNING
+    )
+
+
+def _told(check: Check) -> GateState:
+    return GateState.RETRYING if check.state is GateState.FAILED and not check.final else check.state
+
+
+def given_up(gates: tuple[GateStatus, ...]) -> tuple[GateStatus, ...]:
+    """The gates of an attempt that is over: what could not be passed is not tried any more."""
+    return tuple(
+        each.model_copy(update={"state": GateState.FAILED}) if each.state == GateState.RETRYING else each
+        for each in gates
     )
 
 
@@ -70,20 +84,20 @@ def gate_conditions(attempt: RolloutStatus | None) -> tuple[tuple[ConditionType,
     return tuple(
         (known[gate.name], gate.state == GateState.PASSED, gate.state, gate.message)
         for gate in (attempt.gates if attempt is not None else ())
-        if gate.name in known and gate.state in (GateState.PASSED, GateState.FAILED, GateState.WARNED)
+        if gate.name in known and gate.state in _CONDITIONAL
     )
 
 
-def gate_warnings(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
-    """One event for each gate that the new status is the first to tell a warning of."""
+def gate_events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
+    """One event for each gate of which the new status is the first to tell a warning, or that it is not passed yet."""
     if new is old or new.rollout is None:
         return ()
     same = old.rollout is not None and old.rollout.attempt == new.rollout.attempt
-    told = {gate.name for gate in old.rollout.gates if gate.state == GateState.WARNED} if same and old.rollout else ()
+    told = {(gate.name, gate.state) for gate in old.rollout.gates} if same and old.rollout else ()
     return tuple(
-        EventPlan(EventReason.GATE_WARNED, f"gate {gate.name}: {gate.message}", warning=True)
+        EventPlan(_ANNOUNCED[GateState(gate.state)], f"gate {gate.name}: {gate.message}", warning=True)
         for gate in new.rollout.gates
-        if gate.state == GateState.WARNED and gate.name not in told
+        if gate.state in _ANNOUNCED and (gate.name, gate.state) not in told
     )
 
 

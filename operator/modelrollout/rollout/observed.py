@@ -86,10 +86,14 @@ class Probe:
 
 
 class GateState(StrEnum):
-    """How far a gate is. Warned: it failed, and is told only: the spec asks for that, or it goes back."""
+    """How far a gate is. Warned: it failed, and is told only: the spec asks for that, or it goes back.
+
+    Retrying is for people: a failure that is not final.
+    """
 
     RUNNING = "Running"
     PASSED = "Passed"
+    RETRYING = "Retrying"
     FAILED = "Failed"
     WARNED = "Warned"
     SKIPPED = "Skipped"

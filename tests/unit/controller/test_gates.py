@@ -267,19 +267,61 @@ def test_a_missing_permission_is_told_and_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "gates", "sentence"),
+    ("text", "sentence"),
     [
-        ("{", GOLDEN, "the golden set cannot be used: line 1, column 2"),
-        (golden_set().replace("FP32", "FP64"), GOLDEN, "input x is FP64, the model's is FP32"),
-        ("", {"goldenSet": {"parameter": "set"}}, "config.pbtxt of the model has no parameter set with a string_value"),
+        ("{", "the golden set (ConfigMap golden, key g) cannot be used: line 1, column 2"),
+        (golden_set().replace("FP32", "FP64"), "input x is FP64, the model's is FP32"),
+        (golden_set().replace('"y"', '"z"'), "output z is not one of the model: it has y"),
     ],
 )
-def test_a_set_that_cannot_be_used_is_final(text: str, gates: dict[str, Any], sentence: str) -> None:
+def test_a_config_map_that_cannot_be_used_is_waited_for_until_it_is_mended(text: str, sentence: str) -> None:
     async def act(bench: Bench) -> None:
         bench.cluster.text = text
-        gate = await bench.passed(gates=gates)
+        task = asyncio.create_task(bench.passed(gates=GOLDEN))
+        await asyncio.sleep(300)
+        last = bench.seen[-1]
+        assert (last.state, last.final) == (GateState.FAILED, False)
+        assert sentence in last.message
+        assert last.message.endswith("it is read again when mended")
+        assert ("infer", "digits-b-0") not in bench.servers.asked
+        bench.cluster.text = golden_set()
+        assert (await task).state is GateState.PASSED
+
+    play(act)
+
+
+def test_another_set_that_is_readable_and_answered_otherwise_is_final_also_after_a_broken_one() -> None:
+    async def act(bench: Bench) -> None:
+        bench.cluster.text = "{"
+        task = asyncio.create_task(bench.passed(gates=GOLDEN))
+        await asyncio.sleep(5)
+        bench.cluster.text = golden_set()
+        bench.servers.answer = 0.6
+        assert (await task).final
+
+    play(act)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({}, "there is no such parameter with a string_value"),
+        ({"set": "{"}, "line 1, column 2"),
+        (
+            {"set": golden_set().replace("FP32", "FP64")},
+            "requests[0] (request 0): input x is FP64, the model's is FP32",
+        ),
+    ],
+)
+def test_a_set_of_the_model_s_own_config_that_cannot_be_used_is_final(
+    parameters: dict[str, str], sentence: str
+) -> None:
+    async def act(bench: Bench) -> None:
+        bench.servers.parameters = parameters
+        gate = await bench.passed(gates={"goldenSet": {"parameter": "set"}})
         assert gate.final
-        assert sentence in gate.message
+        assert f"in parameter set of the model's config.pbtxt cannot be used: {sentence}" in gate.message
+        assert gate.message.endswith("it is part of the revision, so it takes another one to mend it")
 
     play(act)
 
@@ -300,7 +342,10 @@ def test_an_output_that_is_ignored_need_not_exist() -> None:
         bench.cluster.text = golden_set(2).replace('"name": "y"', '"name": "renamed"')
         wanted = {**GOLDEN["goldenSet"], "tolerances": [{"output": "renamed", "ignore": True}]}
         assert (await bench.passed(gates={"goldenSet": wanted})).state is GateState.PASSED
-        assert (await bench.passed(gates=GOLDEN)).final
+        task = asyncio.create_task(bench.passed(gates=GOLDEN))
+        await asyncio.sleep(1)
+        assert "output renamed is not one of the model" in bench.seen[-1].message
+        task.cancel()
 
     play(act)
 
@@ -489,7 +534,7 @@ def test_going_back_is_not_stopped(attempt: dict[str, Any]) -> None:
         (set(), None, "fit those of digits-a", "ConfigMap golden of the golden set is not there"),
         ({"digits-a-0"}, golden_set(), "not done within its timeout of 10 s", "answered as expected"),
         ({"infer"}, golden_set(), "fit those of digits-a", "not done within its timeout of 10 s"),
-        (set(), "{", "fit those of digits-a", "the golden set cannot be used"),
+        (set(), "{", "fit those of digits-a", "the golden set (ConfigMap golden, key g) cannot be used"),
     ],
 )
 def test_going_back_is_not_held_by_what_cannot_be_checked(

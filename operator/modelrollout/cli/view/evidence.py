@@ -23,8 +23,8 @@ DONE |= {"AwaitApproval": "waited for a person", "Hold": "was held", "Abort": "w
 DONE |= {"Ramp": "got the first traffic of its next step", "Restart": "began its steps anew"}
 """What a decision did, as people say it."""
 
-_GATE_TONES = {"Passed": Tone.GOOD, "Failed": Tone.BAD, "Warned": Tone.WARNING}
-_GATE_MARKS = {"Passed": "✔", "Failed": "✖", "Warned": "✖", "Skipped": "○", "Running": "▶"}
+_GATE_TONES = {"Passed": Tone.GOOD, "Failed": Tone.BAD, "Warned": Tone.WARNING, "Retrying": Tone.WARNING}
+_GATE_MARKS = {"Passed": "✔", "Failed": "✖", "Warned": "✖", "Retrying": "✖", "Skipped": "○", "Running": "▶"}
 
 
 def is_bad(condition: Condition) -> bool:
@@ -61,6 +61,7 @@ def gate_sentences(gates: tuple[GateStatus, ...]) -> list[str]:
         "Passed": "passed",
         "Failed": "failed",
         "Warned": "failed, and only warns",
+        "Retrying": "is not passed yet and is tried again",
         "Skipped": "was left out",
         "Running": "has not finished",
     }

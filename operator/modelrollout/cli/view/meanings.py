@@ -77,7 +77,7 @@ REASONS = {
     ),
     "GatesFailed": (
         "It did not pass one of its gates within progressDeadline ({progress_deadline}), and might have later: a pod "
-        "or a ConfigMap did not answer. Users never met it."
+        "did not answer, or a ConfigMap was not there or could not be used. Users never met it."
     ),
     "ContractBroken": (
         "Its inputs or outputs are not those of the revision that serves, and the version of the model has no new "
