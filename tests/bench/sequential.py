@@ -30,12 +30,14 @@ from tests.unit.evidence.statistics.test_peeking import (
 
 RUNS = 600
 LEVELS = (0.9, 0.99)
+HALF = 90.0
+"""Half of the window that guards have unless they say otherwise: no piece is longer."""
 
 
 def alarms(name: str, seed: int, draw: Draw, test: Test, runs: int = RUNS, length: float = 600.0) -> None:
     """Print the shares of runs in which the test was ever sure to each level."""
     rng = np.random.default_rng(seed)
-    surest = [max(test(*seen).confidence for seen in looks(rng, draw, length)) for _ in range(runs)]
+    surest = [max(test(*seen).confidence for seen in looks(rng, draw, length, HALF)) for _ in range(runs)]
     shares = "  ".join(f"{level}: {sum(sure >= level for sure in surest) / runs:.4f}" for level in LEVELS)
     print(f"{name:45} {shares}", flush=True)
 
@@ -67,8 +69,7 @@ def beyond(bound: float) -> Test:
 
 def weights(pieces: Cuts, rows: Rows) -> Evidence:
     """The test of a weight of 5 percent, with its tolerance."""
-    counts = [(span, mine, theirs) for span, (mine, theirs) in zip(pieces.spans, rows, strict=True)]
-    return off_weight(counts, pieces.starts, [(0.04, 0.06)])
+    return off_weight([(mine, theirs) for mine, theirs in rows], pieces.starts, 0.04, 0.06)
 
 
 def sixth(rng: np.random.Generator, _: float) -> list[float]:
@@ -83,7 +84,7 @@ def spent(draw: Draw, test: Test, outcomes: int, runs: int, length: float = 5000
     found = []
     for _ in range(runs):
         used = 0.0
-        for pieces, rows in looks(rng, draw, length):
+        for pieces, rows in looks(rng, draw, length, HALF):
             used = sum(sum(row[:outcomes]) for row in rows)
             if test(pieces, rows).refutes(0.999):
                 break

@@ -84,8 +84,7 @@ class _Look:
 
     def against(self, begin: int = 0) -> Evidence:
         """Against: from this piece on the candidate's share is as asked."""
-        rows = [(0, mine, theirs) for mine, theirs in self.counts[begin:]]
-        return off_weight(rows, self.starts[begin:], ((self.least, self.most),))
+        return off_weight(self.counts[begin:], self.starts[begin:], self.least, self.most)
 
     def since_back(self, begin: int) -> int | None:
         """The piece since which the share, which was off from piece ``begin`` on, is as asked again; None: it is not.

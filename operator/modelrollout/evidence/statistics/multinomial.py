@@ -61,25 +61,17 @@ def back_in_range(hits: float, others: float, least: float, most: float, off: fl
     return likelihood(counts, (inside, 1 - inside)) - likelihood(counts, (outside, 1 - outside))
 
 
-def off_weight(
-    counts: Sequence[tuple[int, float, float]],
-    starts: Sequence[float],
-    ranges: Sequence[tuple[float, float]],
-) -> Evidence:
-    """Evidence against: in every span the candidate's share of the requests lies in the range of the span.
+def off_weight(counts: Sequence[tuple[float, float]], starts: Sequence[float], least: float, most: float) -> Evidence:
+    """Evidence against: under one weight, the candidate's share of the requests lies between ``least`` and ``most``.
 
-    ``counts`` are (index of the span, requests of the candidate, those of stable) by chunk, oldest first; ``starts``
-    the logarithms of the weights of tests that begin with each chunk; ``ranges`` (least, most) share by span.
+    ``counts`` are (requests of the candidate, those of stable) by chunk, oldest first; ``starts`` the logarithms of the
+    weights of tests that begin with each chunk.
     """
-    later, span, hits, others = 0.0, -1, 0.0, 0.0
+    hits = others = 0.0
     terms: list[tuple[float, int]] = []
     for index in range(len(counts) - 1, -1, -1):
-        own, mine, theirs = counts[index]
-        if own != span:
-            later += against_range(hits, others, *ranges[span]) if span >= 0 else 0.0
-            span, hits, others = own, 0.0, 0.0
-        hits, others = hits + mine, others + theirs
-        terms.append((starts[index] + later + against_range(hits, others, *ranges[span]), index))
+        hits, others = hits + counts[index][0], others + counts[index][1]
+        terms.append((starts[index] + against_range(hits, others, least, most), index))
     if not terms:
         return Evidence()
     return Evidence(log_sum(term for term, _ in terms), max(terms)[1])

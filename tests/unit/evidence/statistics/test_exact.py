@@ -245,15 +245,13 @@ class TestMultinomial:
     def test_a_range_of_one_share_is_the_simple_test(self) -> None:
         assert against_range(30, 70, 0.25, 0.25) == pytest.approx(against_shares([30, 70], [0.25, 0.75]))
 
-    def test_shares_differ_by_span(self) -> None:
-        ranges = [(0.04, 0.06), (0.4, 0.6)]
+    def test_the_loudest_beginning_is_told(self) -> None:
         starts = [math.log(0.5), math.log(0.25)]
-        assert off_weight([(0, 500.0, 9500.0), (1, 5000.0, 5000.0)], starts, ranges).confidence == 0
-        wrong = off_weight([(0, 500.0, 9500.0), (1, 500.0, 9500.0)], starts, ranges)
+        assert off_weight([(5000.0, 5000.0), (5000.0, 5000.0)], starts, 0.4, 0.6).confidence == 0
+        wrong = off_weight([(5000.0, 5000.0), (500.0, 9500.0)], starts, 0.4, 0.6)
         assert (wrong.refutes(0.999), wrong.start) == (True, 1)
 
-    def test_pieces_of_one_span_count_together(self) -> None:
-        ranges = [(0.24, 0.26)]
+    def test_pieces_count_together(self) -> None:
         starts = [math.log(0.5), NOTHING, NOTHING]
-        apart = off_weight([(0, 10.0, 90.0)] * 3, starts, ranges)
+        apart = off_weight([(10.0, 90.0)] * 3, starts, 0.24, 0.26)
         assert apart.log_e == pytest.approx(math.log(0.5) + against_range(30, 270, 0.24, 0.26))

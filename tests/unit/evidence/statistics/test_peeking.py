@@ -112,8 +112,7 @@ class TestFalseAlarms:
             return [own, 500 - own]
 
         def test(pieces: Cuts, rows: Rows) -> Evidence:
-            counts = [(span, a, b) for span, (a, b) in zip(pieces.spans, rows, strict=True)]
-            return off_weight(counts, pieces.starts, [(0.04, 0.06)])
+            return off_weight([(a, b) for a, b in rows], pieces.starts, 0.04, 0.06)
 
         at_most_the_level(alarms(4, draw, test))
 
