@@ -69,7 +69,7 @@ class Observer:
         self.lag = 0.0
         self._beaten = time.monotonic()
         self._asking: set[asyncio.Task[None]] = set()
-        self._exposition = Exposition(self.registry, secrets.token_hex(3), lambda: (len(self.intake), self.lag))
+        self._exposition = Exposition(self.registry, secrets.token_hex(4), lambda: (len(self.intake), self.lag))
         self._own = CollectorRegistry()
         ProcessCollector(registry=self._own)
         mirror = Mirror(self.intake, self.registry, self.limits, time.monotonic)
