@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from typing_extensions import override
 
 _LOGGER = logging.getLogger(__name__)
-_CONNECTIONS = 16
+_CONNECTIONS, _THREADS = 16, 64
 _SLOWEST = 5.0
 
 
@@ -53,28 +54,48 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # server_close must not wait for a client that holds its connection open.
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, bind: str, port: int, pages: Mapping[str, Callable[[str], Page]]) -> None:
         if ":" in bind:
             self.address_family = socket.AF_INET6
         self.pages = pages
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._free = threading.BoundedSemaphore(_THREADS)
+        self._open: dict[Any, None] = {}
+        self._lock = threading.Lock()
         super().__init__((bind, port), _Handler)
 
     @override
     def process_request(self, request: Any, client_address: Any) -> None:
         # A thread for each connection without a bound would let anyone who reaches the port take all the memory.
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        with self._lock:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > _CONNECTIONS else None
+            if oldest is not None:
+                # Who holds connections open loses them: the next probe must get its answer.
+                del self._open[oldest]
+                with suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._let_go(request)
+            raise
 
     @override
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self._let_go(request)
+
+    def _let_go(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        self._free.release()
 
     @override
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -59,10 +60,7 @@ def from_rest(model: str, body: bytes, header_length: int | None) -> Inference:
         if not 0 < header_length <= len(body):
             raise MalformedError("header length")
         head, tail = body[:header_length], memoryview(body)[header_length:]
-    try:
-        decoded = orjson.loads(head)
-    except ValueError as error:
-        raise MalformedError("JSON") from error
+    decoded = _json(head)
     if not isinstance(decoded, dict):
         raise MalformedError("JSON")
     inputs = decoded.get("inputs")
@@ -157,6 +155,20 @@ def _words(name: str, shape: tuple[int, ...], words: list[bytes]) -> Tensor:
     if len(words) != count:
         raise MalformedError("shape")
     return Tensor(name, WORDS, shape, words=words)
+
+
+def _json(head: bytes) -> object:
+    """The JSON of a body. Many clients write NaN and Infinity as they are, which is none, and Triton takes them."""
+    try:
+        return orjson.loads(head)
+    except ValueError as error:
+        if b"NaN" not in head and b"Infinity" not in head:
+            raise MalformedError("JSON") from error
+    try:
+        found: object = json.loads(head.decode())
+    except (ValueError, RecursionError) as error:
+        raise MalformedError("JSON") from error
+    return found
 
 
 def _id(raw: object) -> str:

@@ -12,12 +12,14 @@ from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
+from aiohttp.hdrs import CONTENT_ENCODING
 from aiohttp.http_exceptions import HttpProcessingError
 from typing_extensions import override
 
 from modelrollout.observer.intake import Copy, Intake, Protocol
 from modelrollout.observer.labelling import Refusal
 from modelrollout.observer.limits import Limits
+from modelrollout.observer.packing import PackedError, TooLargeError, is_packed, unpacked
 from modelrollout.observer.registry import Registry
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -103,7 +105,14 @@ class _Connection(web.RequestHandler):
     def __init__(self, server: web.Server, lost: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
-            server, loop=loop, access_log=_SILENT, logger=_SILENT, keepalive_timeout=_IDLE, lingering_time=1.0
+            server,
+            loop=loop,
+            access_log=_SILENT,
+            logger=_SILENT,
+            keepalive_timeout=_IDLE,
+            lingering_time=1.0,
+            # aiohttp would take a bomb apart at once, and the event loop stands still meanwhile.
+            auto_decompress=False,
         )
         self._lost = lost
 
@@ -144,6 +153,8 @@ class Mirror:
             self._registry.outcome(Protocol.HTTP, "too_large", host, model)
             return _closing(web.Response(status=413))
         body, outcome = await self._read(request, most)
+        if body is not None:
+            body, outcome = self._unpack(body, request.headers.get(CONTENT_ENCODING, ""), most)
         if body is None:
             self._registry.outcome(Protocol.HTTP, outcome, host, model)
             return _closing(web.Response(status=413 if outcome == "too_large" else 202))
@@ -185,6 +196,22 @@ class Mirror:
             return None, outcome
         return b"".join(parts), ""
 
+    def _unpack(self, body: bytes, encoding: str, most: int) -> tuple[bytes | None, str]:
+        """The body as it was before it was packed, its bytes taken from the budget; or None and the outcome."""
+        if not is_packed(encoding):
+            return body, ""
+        budget = self._intake.budget
+        budget.give_back(len(body))
+        try:
+            found = unpacked(body, encoding, most)
+        except PackedError:
+            return None, "malformed"
+        except TooLargeError:
+            return None, "too_large"
+        if not budget.take(len(found)):
+            return None, "dropped"
+        return found, ""
+
 
 class LabelDesk:
     """Takes true labels: ``POST /v1/labels``, a JSON list or JSON lines, and answers what became of them."""
@@ -216,7 +243,13 @@ class LabelDesk:
                         return _closing(_problem(413, f"more than {self._limits.labels} bytes: send smaller batches"))
         except (TimeoutError, OSError, HttpProcessingError, web.RequestPayloadError):
             return _closing(_problem(400, "the body broke off or took too long"))
-        entries = _entries(bytes(body))
+        try:
+            plain = unpacked(bytes(body), request.headers.get(CONTENT_ENCODING, ""), self._limits.labels)
+        except PackedError:
+            return _problem(400, "the body is not packed as Content-Encoding says: gzip, deflate or none")
+        except TooLargeError:
+            return _problem(413, f"more than {self._limits.labels} bytes: send smaller batches")
+        entries = _entries(plain)
         if entries is None:
             return _problem(400, 'send a JSON list or JSON lines of {"id": ..., "label": ..., "slice": ...}')
         if len(entries) > MOST_LABELS:

@@ -47,6 +47,8 @@ class RpcServer:
             options=[
                 ("grpc.max_receive_message_length", limits.message),
                 ("grpc.max_concurrent_streams", limits.streams),
+                ("grpc.max_allowed_incoming_connections", limits.connections),
+                ("grpc.server_handshake_timeout_ms", int(limits.first * 1000)),
                 ("grpc.max_connection_idle_ms", 600_000),
                 ("grpc.http2.max_ping_strikes", 10),
                 ("grpc.so_reuseport", 0),

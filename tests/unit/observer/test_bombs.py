@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import tracemalloc
+import zlib
 from typing import Any
 
 import aiohttp
@@ -149,6 +150,73 @@ async def test_compressed_bombs_count_by_what_they_become() -> None:
         tracemalloc.stop()
         assert await post(observer, gzip.compress(GOOD), {"Content-Encoding": "gzip"}) == 202
         await until(lambda: outcomes(observer).get(("http", "counted")) == 1)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "outcome"),
+    [
+        ("gzip", gzip.compress(GOOD), "counted"),
+        ("X-GZIP", gzip.compress(GOOD[:10]) + gzip.compress(GOOD[10:]), "counted"),
+        ("deflate", zlib.compress(GOOD), "counted"),
+        ("deflate", zlib.compress(GOOD, wbits=-15), "counted"),
+        ("identity", GOOD, "counted"),
+        ("gzip", GOOD, "malformed"),
+        ("gzip", gzip.compress(GOOD)[:-9], "malformed"),
+        ("gzip", b"", "malformed"),
+        ("gzip", gzip.compress(b"") * 100_000, "malformed"),
+        ("br", GOOD, "malformed"),
+        ("gzip, gzip", gzip.compress(gzip.compress(GOOD)), "malformed"),
+        ("gzip", gzip.compress(b" " * (4 * MEBI) + GOOD), "too_large"),
+        ("gzip", gzip.compress(b" " * (3 * MEBI)) * 30, "too_large"),
+    ],
+)
+async def test_packed_bodies(encoding: str, body: bytes, outcome: str) -> None:
+    async with observing(wish(), profile=PROFILE) as observer:
+        assert await post(observer, body, {"Content-Encoding": encoding}) == (413 if outcome == "too_large" else 202)
+        await until(lambda: outcomes(observer) == {("http", outcome): 1})
+        # Every byte was given back.
+        assert observer.intake.budget.take(observer.limits.buffered)
+
+
+async def test_packed_tensors_and_labels() -> None:
+    body, headers = binary_body({"X": ("FP32", [[0.5]])})
+    async with observing(wish(per_second=1.0, window=60.0), profile=PROFILE) as observer:
+        assert await post(observer, gzip.compress(body), {**headers, "Content-Encoding": "gzip"}) == 202
+        await until(lambda: outcomes(observer) == {("http", "counted"): 1})
+        url = f"http://127.0.0.1:{observer.labels.port}/v1/labels"
+        async with aiohttp.ClientSession() as session:
+            for data, status in (
+                (gzip.compress(b'[{"id": "a", "label": 1}]'), 200),
+                (b'[{"id": "a", "label": 1}]', 400),
+                (gzip.compress(b" " * (5 * MEBI)), 413),
+            ):
+                async with session.post(url, data=data, headers={"Content-Encoding": "gzip"}) as response:
+                    assert response.status == status
+
+
+@pytest.mark.parametrize("word", ["NaN", "null"])
+async def test_numbers_that_are_none_are_missing(word: str) -> None:
+    async with observing(wish(), profile=PROFILE) as observer:
+        await post(observer, GOOD.replace(b"0.5", word.encode()))
+        await post(observer, GOOD.replace(b"0.5", b"-Infinity"))
+        await post(observer, GOOD.replace(b"0.5", b"NaN]") + b"NaN")
+        await until(lambda: outcomes(observer) == {("http", "counted"): 2, ("http", "malformed"): 1})
+        features = observer.registry.targets["digits"].features
+        assert (features[0], features[-1], features.sum()) == (1, 1, 2)
+
+
+async def test_connections_of_grpc_are_bounded() -> None:
+    async with observing(wish(), profile=PROFILE, limits=Limits(connections=5, first=0.3)) as observer:
+        held = [await asyncio.open_connection("127.0.0.1", observer.grpc.port) for _ in range(12)]
+        for reader, _ in held:
+            # Those over the bound at once, those that say nothing after a while.
+            await asyncio.wait_for(reader.read(), 5)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{observer.grpc.port}") as channel:
+            request = grpc_request({"X": ("FP32", [[0.5]])}).SerializeToString()
+            assert await channel.unary_unary(INFER)(request, wait_for_ready=True, timeout=5) == b""
+        await until(lambda: outcomes(observer) == {("grpc", "counted"): 1})
+        for _, writer in held:
+            writer.close()
 
 
 async def test_a_content_length_that_lies_is_given_up() -> None:
