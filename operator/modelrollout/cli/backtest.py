@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -227,7 +227,12 @@ def _gathered(
         where = f" in namespace {asked.namespace}" if asked.namespace else ""
         raise Complaint(f"there is no ModelDeployment{where} to replay")
     now = client.now().replace(microsecond=0)
-    return [_work(client, item, asked, home, settings, (now - span, now), step) for item in live]
+    work = []
+    with Progress("read {} ModelDeployments", len(live)) as progress:
+        for item in live:
+            work.append(_work(client, item, asked, home, settings, (now - span, now), step))
+            progress.one()
+    return work
 
 
 def _live(client: UserClient, asked: _Asked) -> list[dict[str, Any]]:
@@ -306,10 +311,11 @@ def _replayed(work: list[_Work], url: str | None) -> list[Report]:
             f"that would ask Prometheus {asks} questions, at most {MOST_QUESTIONS} are: name fewer with --deployment, "
             "or make --against shorter or --step longer"
         )
-    return asyncio.run(_ask(work, url, _Progress(asks)))
+    with Progress("asked {} questions", asks) as progress:
+        return asyncio.run(_ask(work, url, progress))
 
 
-async def _ask(work: list[_Work], url: str | None, progress: _Progress) -> list[Report]:
+async def _ask(work: list[_Work], url: str | None, progress: Progress) -> list[Report]:
     from modelrollout.adapters.prometheus import PrometheusMetrics
     from modelrollout.cli import surroundings
     from modelrollout.cli.replaying import Replayer
@@ -322,7 +328,7 @@ async def _ask(work: list[_Work], url: str | None, progress: _Progress) -> list[
             raise Complaint("no Prometheus is known: give --prometheus URL")
         metrics = PrometheusMetrics(given.model_copy(update={"timeout": ANSWER_WAIT}))
         try:
-            found = await Replayer(metrics, progress.asked).run(each.past, each.guards)
+            found = await Replayer(metrics, progress.one).run(each.past, each.guards)
         finally:
             await metrics.close()
         past = each.past
@@ -343,29 +349,34 @@ async def _ask(work: list[_Work], url: str | None, progress: _Progress) -> list[
                 each.problem,
             )
         )
-    progress.done()
     return reports
 
 
-class _Progress:
-    """One line on standard error about a replay that takes its time."""
+class Progress:
+    """A line on standard error about a part of the work that takes its time: ``done 3 of 8 things``."""
 
-    def __init__(self, asks: int) -> None:
-        self._asks, self._count = asks, 0
-        self._began = self._told = time.monotonic()
+    def __init__(self, words: str, whole: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._words, self._whole, self._now, self._count = words, whole, now, 0
+        self._tty = sys.stderr.isatty()
+        self._due = now() + QUIET
+        self._told = False
 
-    def asked(self) -> None:
-        """One more question was asked."""
-        self._count += 1
-        now = time.monotonic()
-        tty = sys.stderr.isatty()
-        if now - self._began > QUIET and now - self._told > (0.2 if tty else 10 * QUIET):
-            self._told = now
-            text = f"asked {self._count} of {self._asks} questions"
-            sys.stderr.write(f"\r{text}" if tty else f"{text}\n")
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the terminal as it was."""
+        if self._tty and self._told:
+            sys.stderr.write("\r\033[K")
             sys.stderr.flush()
 
-    def done(self) -> None:
-        """Leave the terminal as it was."""
-        if sys.stderr.isatty() and self._told > self._began:
-            sys.stderr.write("\r\033[K")
+    def one(self) -> None:
+        """One more is done."""
+        self._count += 1
+        now = self._now()
+        if now < self._due:
+            return
+        self._due, self._told = now + (0.2 if self._tty else 10 * QUIET), True
+        text = self._words.format(f"{self._count} of {self._whole}")
+        sys.stderr.write(f"\r\033[K{text}" if self._tty else f"{text}\n")
+        sys.stderr.flush()

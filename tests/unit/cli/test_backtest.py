@@ -6,7 +6,10 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from modelrollout.api.guard import Guard, OnBreach
+from modelrollout.cli.backtest import QUIET, Progress
 from modelrollout.cli.replaying import POINTS, Replayed, Replayer, batches, questions
 from modelrollout.cli.view.backtest import Report, report_document, report_lines
 from modelrollout.cli.view.text import render
@@ -143,3 +146,19 @@ def test_only_what_was_good_makes_the_command_fail() -> None:
 
     assert (fired(bad), fired(good), fired(caught)) == (True, False, False)
     assert fired(warned) is False
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_told_once_it_takes_longer_than_two_seconds(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    times = iter([0.0, 1.0, QUIET + 0.1, QUIET + 0.2, QUIET + 0.4, 12 * QUIET])
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with Progress("asked {} questions", 5, lambda: next(times)) as progress:
+        for _ in range(5):
+            progress.one()
+    said = capsys.readouterr().err
+    if terminal:
+        assert [line[3:] for line in said.split("\r")[1:]] == [*(f"asked {n} of 5 questions" for n in (2, 4, 5)), ""]
+    else:
+        assert said.splitlines() == ["asked 2 of 5 questions", "asked 5 of 5 questions"]
