@@ -113,14 +113,14 @@ def test_a_rollout_that_relies_on_selectors_waits_for_a_policy_and_is_guarded_by
     async def tell(run: Simulation) -> None:
         run.apply("1.0.0", steps=LONG, **SELECTED)
         end = await run.settle()
-        assert end.phase is Phase.INVALID
+        assert end.phase == Phase.INVALID
         assert "In reach: no policy" in run.status.message
         give(run, 0.05, selector={"matchLabels": {"tier": "silver"}})
         await run.settle()
         assert "In reach: RolloutPolicy gold (tier=silver)" in run.status.message
         give(run, 0.05)
         end = await run.settle()
-        assert end.phase is Phase.INVALID
+        assert end.phase == Phase.INVALID
         label(run, tier="gold")
         end = await run.settle()
         assert (end.phase, end.stable) == (Phase.IDLE, V1)
@@ -149,7 +149,7 @@ def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, rest
         elif loss == "selector":
             give(run, 0.05, selector={"matchLabels": {"tier": "silver"}})
         else:
-            label(run)
+            label(run, tier="silver")
         if restarted:
             await run.restart()
         end = await run.settle()

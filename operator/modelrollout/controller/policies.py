@@ -98,7 +98,9 @@ class Policies:
 
 
 def _concerns(policy: KnownPolicy, name: _Name, key: Key, user: _User) -> bool:
-    return policy.reaches(key.namespace) and (name in user.named or policy.selects(key.namespace, user.labels))
+    # Of whichever kind: one that names the other kind is told that there is this one.
+    named = any(each == name[1] for _, each in user.named)
+    return policy.reaches(key.namespace) and (named or policy.selects(key.namespace, user.labels))
 
 
 def _user(manifest: Manifest) -> _User:

@@ -6,6 +6,7 @@ names, in order, then its own guards. Of guards (and of SLIs) with one name the 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -163,7 +164,7 @@ def resolve(
         return Resolution(wish, origins=tuple(Origin(guard.name, OWN) for guard in rollout.guards))
     known = {(policy.kind, policy.name): policy for policy in reached}
     named = [(reference, known.get((reference.kind, reference.name))) for reference in rollout.policies]
-    problems = [_missing(reference, denied) for reference, policy in named if policy is None]
+    problems = [_missing(reference, denied, known) for reference, policy in named if policy is None]
     merged = _Merged()
     found = [policy for _, policy in named if policy is not None]
     for policy, by_selector in (*((policy, True) for policy in selected), *((policy, False) for policy in found)):
@@ -217,11 +218,16 @@ def _listed(parts: Iterable[str]) -> str:
     return f"{', '.join(everything[:MOST_TOLD])}{more}"
 
 
-def _missing(reference: PolicyReference, denied: frozenset[PolicyKind]) -> str:
+def _missing(reference: PolicyReference, denied: frozenset[PolicyKind], known: Iterable[tuple[PolicyKind, str]]) -> str:
     names = f"rollout.policies names {reference.kind} {reference.name}"
     if reference.kind in denied:
         return f"{names}, and the operator may not read that kind: grant it get, list and watch, and restart it"
-    return f"{names}, which does not exist here"
+    other = next((kind for kind, name in known if name == reference.name), None)
+    if other is not None:
+        return f"{names}, which does not exist here, but there is a {other} of that name: write kind: {other}"
+    there = sorted(name for kind, name in known if kind is reference.kind)
+    near = difflib.get_close_matches(reference.name, there, n=1)
+    return f"{names}, which does not exist here{f'; did you mean {near[0]}?' if near else ''}"
 
 
 def _resolution(wish: ModelDeployment, merged: _Merged, problems: Sequence[str]) -> Resolution:

@@ -86,6 +86,12 @@ def test_only_those_that_a_policy_concerns_are_woken(bench: Bench) -> None:
     assert bench.since() == []
 
 
+def test_one_that_names_the_other_kind_is_woken_too(bench: Bench) -> None:
+    """It is told that there is one of that name: it left ``kind`` out."""
+    bench.policy("house", namespace=NAMESPACE)
+    assert bench.since() == ["demo/named"]
+
+
 def test_those_that_it_no_longer_takes_are_woken_too(bench: Bench) -> None:
     bench.policy("gold", selector={"matchLabels": {"tier": "gold"}})
     bench.since()

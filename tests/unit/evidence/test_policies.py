@@ -154,8 +154,28 @@ def test_unguarded_takes_none() -> None:
 
 def test_an_unknown_policy_is_named() -> None:
     found = resolve(wish("cluster/house", guards=(ERRORS,)), [policy("house", guard("a"))])
-    assert found.problem == "rollout.policies names ClusterRolloutPolicy house, which does not exist here"
+    assert (found.problem or "").startswith(
+        "rollout.policies names ClusterRolloutPolicy house, which does not exist here"
+    )
     assert bounds(found) == {"errors": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "says"),
+    [
+        (
+            "house",
+            "cluster/house",
+            "but there is a ClusterRolloutPolicy of that name: write kind: ClusterRolloutPolicy",
+        ),
+        ("cluster/house", "house", "but there is a RolloutPolicy of that name: write kind: RolloutPolicy"),
+        ("huose", "house", "RolloutPolicy huose, which does not exist here; did you mean house?"),
+        ("cluster/huose", "house", "names ClusterRolloutPolicy huose, which does not exist here"),
+    ],
+)
+def test_an_unknown_policy_is_told_with_what_may_be_meant(asked: str, there: str, says: str) -> None:
+    known = policy(there.removeprefix("cluster/"), guard("a"), cluster=there.startswith("cluster/"))
+    assert (resolve(wish(asked, guards=(ERRORS,)), [known]).problem or "").endswith(says)
 
 
 def test_policies_without_guards_are_no_guards() -> None:
