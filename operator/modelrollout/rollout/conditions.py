@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrollout.api.reasons import ConditionType
-from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase
+from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used
 from modelrollout.rollout.gates import GATES, gate_conditions
@@ -34,7 +34,10 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
         moment = situation.now
         if previous is not None and previous.status is value:
             worlds = reason == previous.reason == WORLD_MOVED
-            message = previous.message if kind in STEADY or worlds or (truth and kind in GATES) else message
+            # Why it does not answer changes with each question, who is asked with the spec only.
+            down = kind is ConditionType.METRICS_REACHABLE and not truth and previous.observed_generation == generation
+            steady = kind in STEADY or worlds or down or (truth and kind in GATES)
+            message = previous.message if steady else message
             if (previous.reason, previous.message, previous.observed_generation) == (reason, message, generation):
                 result.append(previous)  # making and checking another one takes long
                 continue
@@ -58,7 +61,7 @@ def _judged(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) 
         _ready(situation, state),
         _up_to_date(situation, state),
         _route_accepted(situation),
-        _metrics_reachable(state),
+        _metrics_reachable(situation, state),
         _guards_passing(state),
         _progressing(situation, state),
         *gate_conditions(state.rollout),
@@ -123,13 +126,18 @@ def _route_accepted(situation: Situation) -> Judged:
     return ConditionType.ROUTE_ACCEPTED, None, "", ""
 
 
-def _metrics_reachable(state: Draft) -> Judged:
+def _metrics_reachable(situation: Situation, state: Draft) -> Judged:
+    kind = ConditionType.METRICS_REACHABLE
     if state.provider_down is None:
-        return ConditionType.METRICS_REACHABLE, None, "", ""
+        return kind, None, "", ""
     if state.provider_down:
-        message = "Prometheus does not answer; the rollout holds its step until it does"
-        return ConditionType.METRICS_REACHABLE, False, "ProviderDown", message
-    return ConditionType.METRICS_REACHABLE, True, "Answering", "Prometheus answers"
+        evaluation = of_attempt(situation)
+        down = evaluation.with_verdict(Verdict.PROVIDER_DOWN) if evaluation is not None else ()
+        why = next((f" ({result.message})" for result in down if result.message), "")
+        name = situation.spec.prometheus
+        message = f"Prometheus {name} does not answer{why}; the rollout holds its step until it does"
+        return kind, False, "ProviderDown", message
+    return kind, True, "Answering", "Prometheus answers"
 
 
 def _guards_passing(state: Draft) -> Judged:

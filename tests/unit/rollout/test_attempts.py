@@ -138,6 +138,19 @@ def test_a_query_that_can_never_work_is_not_tried_again_before_the_spec_changes(
     assert other.decide().status.phase is Phase.PREPARING
 
 
+def test_why_prometheus_does_not_answer_is_told_once_for_each_spec() -> None:
+    refused, slow = "Prometheus answered HTTP 401", "Prometheus did not answer within 5 s"
+    given = verifying(prometheus="eu").judged(Verdict.PROVIDER_DOWN, message=refused)
+    plan = given.decide()
+    assert condition(plan, "MetricsReachable").message == (
+        f"Prometheus eu does not answer ({refused}); the rollout holds its step until it does"
+    )
+    given.after(plan).at(5).judged(Verdict.PROVIDER_DOWN, message=slow)
+    assert refused in condition(given.decide(), "MetricsReachable").message
+    given.wish = given.wish.model_copy(update={"metadata": given.wish.metadata.model_copy(update={"generation": 9})})
+    assert slow in condition(given.decide(), "MetricsReachable").message
+
+
 def test_a_provider_that_is_down_delays_the_first_weight() -> None:
     plan = verifying().judged(Verdict.PROVIDER_DOWN).decide()
     assert plan.route is None
