@@ -28,6 +28,9 @@ FINEST = timedelta(seconds=5)
 COARSEST = timedelta(seconds=60)
 """How far apart the fetched samples of counters are at most: older than a minute counts as stale."""
 
+_ROUNDED = 0.001
+"""Prometheus keeps and answers whole milliseconds: a time may come back that much later than it was asked for."""
+
 LOOKS = 10
 """So often a test of a whole trial is looked at: each look weighs all of its evidence."""
 
@@ -90,7 +93,7 @@ class History:
         if counted and query.start is None and (raw := _RAW.fullmatch(query.text)):
             return _answer(_between(one, end - int(raw["ms"]) / 1000, end) for one in known)
         if query.start is None or query.step is None:
-            return _answer(_between(one, end - 0.001, end) for one in known)
+            return _answer(_between(one, end - _ROUNDED, end) for one in known)
         first, step = query.start.timestamp(), query.step.total_seconds()
         if counted and (last := _LAST.fullmatch(query.text)):
             count = round((end - first) / step)
@@ -121,7 +124,7 @@ def _answer(series: Iterable[Series]) -> Answer:
 
 def _between(known: _Known, after: float, until: float) -> Series:
     labels, times, values = known
-    first, last = bisect_right(times, after), bisect_right(times, until)
+    first, last = bisect_right(times, after), bisect_right(times, until + _ROUNDED)
     return Series(labels, tuple(zip(times[first:last], values[first:last], strict=True)))
 
 
@@ -129,7 +132,7 @@ def _newest(known: _Known, points: Sequence[float], look: float) -> Series:
     labels, times, values = known
     found = []
     for point in points:
-        place = bisect_right(times, point) - 1
+        place = bisect_right(times, point + _ROUNDED) - 1
         if place >= 0 and times[place] > point - look:
             found.append((point, values[place]))
     return Series(labels, tuple(found))
@@ -166,6 +169,12 @@ def as_on_trial(guard: Guard, trial: Trial) -> Context:
     return replace(context, since=trial.begin - guard.window - guard.warm_up - guard.label_delay - LOOKBACK)
 
 
+def _until(context: Context, at: datetime) -> Context:
+    """The context as it was at a time: weights of later are not known yet, nor that stable is out."""
+    known = tuple(span for span in context.spans if span.since <= at)
+    return replace(context, spans=known or context.spans[:1])
+
+
 def needed(guard: Guard, trials: Sequence[Trial], step: timedelta, resolution: timedelta) -> tuple[Fetch, ...]:
     """What must be fetched to replay ``guard`` in these trials, which follow each other; none twice.
 
@@ -175,9 +184,9 @@ def needed(guard: Guard, trials: Sequence[Trial], step: timedelta, resolution: t
     for trial in trials:
         times, context = looks(trial, guard, step), as_on_trial(guard, trial)
         counted = _is_counted(guard, context)
-        # In a rollout on record the window of a query grows from its first traffic on, and its text with it.
-        for at in times if trial.title and not counted else (times[0], times[-1]):
-            for query in guard_queries(guard, context, at):
+        # In a rollout on record the window of a query grows from its first traffic on, and stable goes out in the end.
+        for at in times if trial.title else (times[0], times[-1]):
+            for query in guard_queries(guard, _until(context, at), at):
                 text = _source(query, resolution) if counted else query.text
                 width = resolution if counted else step
                 start = _first(query, resolution) if counted else query.start or query.end
@@ -210,9 +219,10 @@ def _source(query: Query, resolution: timedelta) -> str:
 
 def replay(guard: Guard, trial: Trial, history: History, step: timedelta, resolution: timedelta) -> list[GuardResult]:
     """What the guard would have said at each look, oldest first."""
-    context = as_on_trial(guard, trial)
+    whole = as_on_trial(guard, trial)
     results = []
     for at in looks(trial, guard, step):
+        context = _until(whole, at)
         try:
             queries, counted = guard_queries(guard, context, at), _is_counted(guard, context)
         except (QueryError, CatalogError) as error:

@@ -27,7 +27,7 @@ from modelrollout.evidence.context import Context
 from modelrollout.evidence.queries import guard_queries
 from modelrollout.ports import Series
 from modelrollout.rollout.observed import GuardResult
-from modelrollout.rollout.plan import Span
+from modelrollout.rollout.plan import WHOLE, Span
 from tests.unit.evidence.envoy import HTTP, Envoy, Storage, at, context
 
 STEP = timedelta(seconds=30)
@@ -154,6 +154,31 @@ def test_a_window_that_grows_in_a_rollout_on_record_is_fetched_as_it_grows() -> 
             assert wish.start <= query.end <= wish.end
     (constant,) = {len(needed(judged, [trial(begin, begin + 900)], STEP, SCRAPE)) for begin in (600, 1500)}
     assert constant < len(wishes), "what served had its traffic long before: its window is whole"
+
+
+def test_times_of_a_rollout_on_record_are_found_however_prometheus_rounds_them() -> None:
+    judged = Guard.model_validate({"name": "drift", "query": 'max(psi{revision="$revision"})', "max": 0.2})
+    odd = timedelta(microseconds=761_731)
+    tried = Trial(replace(RECORDED, since=at(600) + odd, spans=()), at(600) + odd, at(900) + odd, "v2")
+    times = [round((at(600) + odd + number * STEP).timestamp(), 3) for number in range(11)]
+    series = [Series({}, tuple((time, 0.3) for time in times))]
+    known = History({wish.text: series for wish in needed(judged, [tried], STEP, SCRAPE)})
+    assert {result.verdict for result in replay(judged, tried, known, STEP, SCRAPE)} == {Verdict.BREACH}
+
+
+def test_stable_is_asked_for_as_long_as_it_had_traffic() -> None:
+    judged = Guard.model_validate({"name": "outputs", "sli": "output-psi", "max": 0.2, "window": "10m"})
+    bake = Span(at(1200), WHOLE)
+    tried = trial(600, 1500, replace(RECORDED, spans=(Span(at(600), 500_000), bake)), "v2")
+    texts = {wish.text for wish in needed(judged, [tried], STEP, SCRAPE)}
+    assert any('revision="digits-old"' in text for text in texts)
+    series = {
+        text: [Series({"output": "a"}, tuple((at(s).timestamp(), 900.0) for s in range(600, 1501, 30)))]
+        for text in texts
+    }
+    both = {result.at: result.both for result in replay(judged, tried, History(series), STEP, SCRAPE)}
+    assert both[at(900)], "stable was as bad: the rollout held"
+    assert not both[at(1500)], "in the bake stable is no witness"
 
 
 def test_a_guard_that_can_never_be_judged_is_told() -> None:
