@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,8 @@ from modelrollout.observer.tensors import Tensor
 
 SAME = 1e-5
 """Numbers that differ by at most this share of the stable arm's count as the same where no tolerance is given."""
+
+_PART = 1 << 16
 
 Answer = Mapping[str, Tensor]
 
@@ -111,16 +113,29 @@ def _close(expected: NDArray[Any], given: NDArray[Any], relative: float, absolut
     if expected.dtype.kind != "f" and not relative and not absolute:
         return bool(np.array_equal(expected, given))
     # numpy's rule: |given - expected| <= absolute + relative * |expected|
-    wide, other = expected.astype(np.float64), given.astype(np.float64)
-    return bool(np.allclose(other, wide, rtol=relative, atol=absolute, equal_nan=True))
+    return all(
+        np.allclose(other.astype(np.float64), wide.astype(np.float64), rtol=relative, atol=absolute, equal_nan=True)
+        for wide, other in _parts(expected.reshape(-1), given.reshape(-1), _PART)
+    )
 
 
 def _same_top(expected: NDArray[Any], given: NDArray[Any], places: int) -> bool:
-    places = min(places, expected.shape[-1])
-    one, other = (
-        np.argsort(-numbers.astype(np.float64), axis=-1, kind="stable")[..., :places] for numbers in (expected, given)
-    )
-    return bool(np.array_equal(one, other))
+    width = expected.shape[-1]
+    if not expected.size:
+        return True
+    places = min(places, width)
+    parts = _parts(expected.reshape(-1, width), given.reshape(-1, width), max(1, _PART // width))
+    return all(np.array_equal(_top(one, places), _top(other, places)) for one, other in parts)
+
+
+def _top(rows: NDArray[Any], places: int) -> NDArray[np.int64]:
+    return np.argsort(-rows.astype(np.float64), axis=-1, kind="stable")[..., :places]
+
+
+def _parts(one: NDArray[Any], other: NDArray[Any], size: int) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Both in parts: what is made of a part on the way is much larger than an answer of 16 MiB may be."""
+    for start in range(0, len(one), size):
+        yield one[start : start + size], other[start : start + size]
 
 
 def _tie(expected: Tensor, given: Tensor, row: int, rows: int) -> bool:

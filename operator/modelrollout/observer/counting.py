@@ -19,6 +19,9 @@ from modelrollout.profile.model import Categorical, Classes, Numeric
 
 Tensors = dict[str, Tensor]
 _SHAPES_KEPT = 16
+_CELLS = 1 << 18
+MOST_LABELS = 1 << 16
+"""Rows of an answer whose labels are read; one of more has none."""
 
 
 class WrongTypeError(ValueError):
@@ -137,14 +140,28 @@ class _Input:
             width *= size
         numbers = [tensor.numbers.reshape(-1, width) for tensor in same if tensor.numbers is not None]
         together = numbers[0] if len(numbers) == 1 else np.concatenate(numbers) if numbers else None
-        if together is not None and self._numeric:
-            values = np.ascontiguousarray(together[:, numeric].T, dtype=np.float64)
+        if together is not None:
+            # In parts: 16 MiB of small integers are many times as much as numbers, bins and places.
+            step = max(1, _CELLS // max(1, len(self._numeric)))
+            for start in range(0, len(together), step):
+                self._count_numbers(together[start : start + step], datatype, numeric, categorical, into)
+        for known, place in zip(self._categorical, categorical, strict=True):
+            known.count_words((word for tensor in same for word in (tensor.words or ())[place::width]), into)
+
+    def _count_numbers(
+        self,
+        rows: NDArray[Any],
+        datatype: str,
+        numeric: NDArray[np.int64],
+        categorical: list[int],
+        into: NDArray[np.int64],
+    ) -> None:
+        if self._numeric:
+            values = np.ascontiguousarray(rows[:, numeric].T, dtype=np.float64)
             bins = numeric_bins(values, self._edges_of(datatype)) + self._starts
             into += np.bincount(bins.ravel(), minlength=len(into))
         for known, place in zip(self._categorical, categorical, strict=True):
-            if together is not None:
-                known.count_numbers(np.asarray(together[:, place], dtype=np.float64), datatype, into)
-            known.count_words((word for tensor in same for word in (tensor.words or ())[place::width]), into)
+            known.count_numbers(np.asarray(rows[:, place], dtype=np.float64), datatype, into)
 
     def _edges_of(self, datatype: str) -> NDArray[np.float64]:
         """The edges as numbers of this type of tensor are compared with them."""
@@ -229,6 +246,8 @@ class LabelBins:
 
 def labels_of(tensor: Tensor) -> list[str | None] | None:
     """The label of each row: the place of the greatest number, or the word or integer itself; None: it has none."""
+    if tensor.shape and tensor.shape[0] > MOST_LABELS:
+        return None
     if tensor.words is not None:
         if tensor.shape and len(tensor.words) == tensor.shape[0]:
             return [category(word) for word in tensor.words]
@@ -237,7 +256,7 @@ def labels_of(tensor: Tensor) -> list[str | None] | None:
     if numbers is None or numbers.ndim == 0 or numbers.size == 0:
         return None
     if numbers.dtype.kind == "f":
-        if numbers.shape[-1] < 2:
+        if numbers.shape[-1] < 2 or numbers.size // numbers.shape[-1] > MOST_LABELS:
             return None
         rows = numbers.reshape(-1, numbers.shape[-1])
         nothing = np.isnan(rows).any(axis=1)

@@ -15,8 +15,8 @@ class Limits:
     bodies in memory together, ``queued`` copies that wait. ``connections`` of each server, ``read`` for one body and
     ``first`` for a connection's first request. ``calls`` gRPC calls at once, ``streams`` of
     them on one connection; what is more is refused by gRPC itself. ``asking`` questions to arms under way at once,
-    ``asking_bytes`` of tensors together, each ``answer`` seconds at most. ``labels``: one body of labels,
-    ``label_posts`` of them at once.
+    ``asking_bytes`` of tensors asked and answered together, each ``answer`` seconds at most. ``labels``: one body of
+    labels, ``label_posts`` of them at once.
     """
 
     body: int = 16 * MEBI

@@ -110,12 +110,12 @@ class Observer:
             batch = self.intake.take(BATCH, BATCH_BYTES)
             self.lag = time.monotonic() - batch[0].at
             for target, inference in self._digest(batch):
-                size = inference.size
                 # Taken before the task begins: a whole batch is looked at before any of them does.
-                if self.askers.reserve(size):
+                amount = self.askers.reserve(target.wish.namespace, target.wish.arms, inference.size)
+                if amount is not None:
                     task = asyncio.create_task(self._ask(target, inference))
                     self._asking.add(task)
-                    task.add_done_callback(partial(self._asked, size))
+                    task.add_done_callback(partial(self._asked, amount))
             await asyncio.sleep(0 if len(self.intake) >= BATCH else GATHER)
 
     def _digest(self, batch: list[Copy]) -> list[tuple[Target, Inference]]:
@@ -133,9 +133,9 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - as above
             _failed("comparing", error)
 
-    def _asked(self, size: int, task: asyncio.Task[None]) -> None:
+    def _asked(self, amount: int, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)
-        self.askers.release(size)
+        self.askers.release(amount)
 
     def _lost(self, outcome: str) -> None:
         self.registry.outcome(Protocol.HTTP, outcome)

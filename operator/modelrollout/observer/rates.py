@@ -1,22 +1,21 @@
-"""A token bucket: how often something may be done, with a little store for bursts."""
+"""How often something may be done: in no second more than that."""
 
 from __future__ import annotations
 
+from collections import deque
+
 
 class Bucket:
-    """``rate`` tokens a second, at most one second's worth in store (one at least)."""
+    """``rate`` tokens in any second; a rate under 1 is one token each so many seconds."""
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
-        self._most = max(1.0, rate)
-        self._tokens = 1.0
-        self._at = now
+        self._span = max(1.0, 1.0 / rate)
+        self._taken: deque[float] = deque(maxlen=max(1, int(rate)))
 
     def take(self, now: float) -> bool:
         """Take one token, if there is one."""
-        self._tokens = min(self._most, self._tokens + max(0.0, now - self._at) * self.rate)
-        self._at = now
-        if self._tokens < 1.0:
+        if len(self._taken) == self._taken.maxlen and now - self._taken[0] < self._span:
             return False
-        self._tokens -= 1.0
+        self._taken.append(now)
         return True

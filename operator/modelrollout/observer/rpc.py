@@ -14,7 +14,7 @@ import grpc.aio
 from modelrollout.observer.comparing import Answer
 from modelrollout.observer.decoding import Inference, grpc_tensors
 from modelrollout.observer.intake import Budget, Copy, Intake, Protocol
-from modelrollout.observer.limits import Limits
+from modelrollout.observer.limits import MEBI, Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.tensors import MalformedError, to_bytes
 from modelrollout.observer.wishes import Arms
@@ -28,7 +28,9 @@ CONFIG = "/inference.GRPCInferenceService/ModelConfig"
 REQUEST_ID = "modelrollout-observer"
 _CHANNELS = 256
 _GRACE = 1.0
-_LARGEST_ANSWER = 16 * 1024 * 1024
+_LARGEST_ANSWER = 16 * MEBI
+_UNKNOWN_ANSWER = 4 * MEBI
+"""What the answer of an arm that has not answered yet is taken to be: a few are asked until it is known."""
 
 
 class RpcServer:
@@ -124,20 +126,30 @@ class Askers:
         self._limits = limits
         self._channels: OrderedDict[str, Any] = OrderedDict()
         self._places, self._bytes = Budget(limits.asking), Budget(limits.asking_bytes)
+        self._sizes: dict[str, int] = {}
 
-    def reserve(self, size: int) -> bool:
-        """Take a place for one more question of ``size`` bytes, if there is room; ``release`` gives it back."""
+    def reserve(self, namespace: str, arms: Arms, size: int) -> int | None:
+        """Take a place for one more question of ``size`` bytes and for its answers, if there is room.
+
+        Returns what to ``release`` when it is over; None where there is no room.
+        """
+        answers = sum(self._sizes.get(self._address(namespace, name), _UNKNOWN_ANSWER) for name in arms.names)
+        amount = min(size + answers, self._limits.asking_bytes)
         if not self._places.take(1):
-            return False
-        if not self._bytes.take(size):
+            return None
+        if not self._bytes.take(amount):
             self._places.give_back(1)
-            return False
-        return True
+            return None
+        return amount
 
-    def release(self, size: int) -> None:
-        """A question of ``size`` bytes is not under way any more."""
+    def release(self, amount: int) -> None:
+        """A question that took ``amount`` is not under way any more."""
         self._places.give_back(1)
-        self._bytes.give_back(size)
+        self._bytes.give_back(amount)
+
+    def answered(self, address: str, size: int) -> None:
+        """Keep the greatest size of late: nobody says beforehand how large an answer will be."""
+        self._sizes[address] = max(size, self._sizes.get(address, 0) * 9 // 10)
 
     async def ask(self, namespace: str, arms: Arms, inference: Inference) -> Mapping[str, Answer | None]:
         """What each arm answers, by revision; None for one that fails or is late."""
@@ -169,15 +181,21 @@ class Askers:
     async def _answer(self, namespace: str, revision: str, body: bytes) -> Answer | None:
         from tritonclient.grpc import service_pb2 as pb
 
-        call = self._channel(self._address(namespace, revision)).unary_unary(INFER)
+        address, size = self._address(namespace, revision), 0
+        call = self._channel(address).unary_unary(INFER)
         try:
             raw = await call(body, timeout=self._limits.answer)
+            size = len(raw)
             response = pb.ModelInferResponse.FromString(raw)
             return grpc_tensors(response.outputs, response.raw_output_contents)
         except grpc.aio.AioRpcError as error:
             _LOGGER.debug("%s did not answer: %s", revision, error.code())
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                size = _LARGEST_ANSWER
         except (MalformedError, ValueError):
             _LOGGER.debug("%s gave an answer that is none", revision)
+        finally:
+            self.answered(address, size)
         return None
 
     async def _call(self, channel: Any, method: str, request: Any, answer: Any) -> Any:
@@ -192,7 +210,8 @@ class Askers:
             channel = connect(address)
         self._channels[address] = channel
         if len(self._channels) > _CHANNELS:
-            _, old = self._channels.popitem(last=False)
+            gone, old = self._channels.popitem(last=False)
+            self._sizes.pop(gone, None)
             # Calls under way end first: a closed channel cancels them.
             closing = asyncio.ensure_future(old.close(self._limits.answer + _GRACE))
             closing.add_done_callback(lambda done: done.exception())

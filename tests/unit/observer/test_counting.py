@@ -191,5 +191,34 @@ def test_a_bucket_gives_its_rate_and_no_more() -> None:
     bucket = Bucket(5.0, 0.0)
     given = sum(bucket.take(step / 1000) for step in range(10_000))
     assert given == pytest.approx(50, abs=6)
+    for rate in (1.0, 2.7, 20.0):
+        bucket = Bucket(rate, 0.0)
+        at = [step / 1000 for step in range(5000) if step < 1000 or step > 2000 if bucket.take(step / 1000)]
+        assert max(sum(first <= each < first + 1.0 for each in at) for first in at) <= rate
+        assert len(at) >= 4 * int(rate)
     slow = Bucket(0.1, 0.0)
     assert [slow.take(0.0), slow.take(5.0), slow.take(10.5)] == [True, False, True]
+
+
+def test_parts_of_a_large_answer_are_compared_and_counted_as_the_whole() -> None:
+    size = 300_000
+    random = np.random.default_rng(4)
+    rows = random.random((size // 2, 2)).astype("<f4")
+    late = rows.copy()
+    late[-1] = [0.9, 0.1] if rows[-1, 1] > rows[-1, 0] else [0.1, 0.9]
+    one, other = Tensor("Y", "FP32", rows.shape, rows), Tensor("Y", "FP32", rows.shape, late)
+    for tolerances in ((), (OutputTolerance(output="Y", topK=1),), (OutputTolerance(output="Y", absolute=0.001),)):
+        assert Comparer(tolerances).compare({"Y": one}, {"Y": one}).kinds == frozenset()
+        assert Comparer(tolerances).compare({"Y": one}, {"Y": other}).kinds == {Kind.VALUE}
+    assert labels_of(one) is None
+    binning = Binning([("a", "Y", (1,), Numeric(edges=(0.5,), shares=(0.5, 0.5)))])
+    counts = np.zeros(binning.size, dtype=np.int64)
+    binning.count([({"Y": one}, binning.check({"Y": one}))], counts)
+    assert counts.tolist() == [(rows[:, 1] <= 0.5).sum(), (rows[:, 1] > 0.5).sum(), 0]
+
+
+def test_an_answer_of_millions_of_numbers_has_no_labels() -> None:
+    many = numbers(np.zeros(70_000), "INT64")
+    assert labels_of(many) is None
+    assert labels_of(words([b"a"] * 70_000, (70_000,))) is None
+    assert len(labels_of(numbers(np.zeros(60_000), "INT64")) or ()) == 60_000

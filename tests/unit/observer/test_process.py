@@ -7,8 +7,8 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from modelrollout.observer.limits import Limits
-from modelrollout.observer.rpc import INFER
+from modelrollout.observer.limits import MEBI, Limits
+from modelrollout.observer.rpc import INFER, Askers
 from modelrollout.observer.wishes import Arms
 from modelrollout.profile.making import Column, make
 from modelrollout.profile.model import Profile
@@ -170,7 +170,32 @@ async def test_questions_are_bounded_by_the_rate() -> None:
     assert len(stable.requests) == 1
 
 
-@pytest.mark.parametrize(("limits", "most"), [(Limits(asking=3), 3), (Limits(asking_bytes=10), 2)])
+def test_room_is_taken_for_the_answers_that_an_arm_gives() -> None:
+    askers, arms = Askers(lambda namespace, revision: revision, Limits(asking_bytes=20 * MEBI)), Arms("a", "b")
+
+    def places() -> int:
+        taken: list[int] = []
+        while (amount := askers.reserve("demo", arms, 100)) is not None:
+            taken.append(amount)
+        for each in taken:
+            askers.release(each)
+        return len(taken)
+
+    assert places() == 2
+    askers.answered("a", 100)
+    askers.answered("b", 100)
+    assert places() == 32
+    askers.answered("b", 15 * MEBI)
+    assert places() == 1
+    askers.answered("a", 15 * MEBI)
+    assert places() == 1
+    for _ in range(200):
+        askers.answered("a", 0)
+        askers.answered("b", 0)
+    assert places() == 32
+
+
+@pytest.mark.parametrize(("limits", "most"), [(Limits(asking=3), 3), (Limits(asking_bytes=9 * MEBI), 2)])
 async def test_questions_under_way_are_bounded_in_number_and_bytes(limits: Limits, most: int) -> None:
     gate = asyncio.Event()
 
