@@ -136,6 +136,11 @@ def values_schema() -> str:
     settings = Settings.model_json_schema(by_alias=True)
     definitions = settings.pop("$defs", {})
     text = {"type": "string"}
+    # A name twice would make two objects of one name, and one of no letters would mean the namespace of the release.
+    namespace = {"type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
+    namespaces = {"type": "array", "items": namespace, "uniqueItems": True}
+    settings["properties"]["namespaces"] |= namespaces
+    interval = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))+$"}
     words = {"type": "object", "additionalProperties": text}
     maps, lists = {"type": "object"}, {"type": "array", "items": {"type": "object"}}
 
@@ -170,12 +175,12 @@ def values_schema() -> str:
             metrics=section(
                 annotations={"type": "boolean"},
                 service={"type": "boolean"},
-                serviceMonitor=section(enabled={"type": "boolean"}, interval=text, labels=words),
+                serviceMonitor=section(enabled={"type": "boolean"}, interval=interval, labels=words),
                 prometheusRule=section(enabled={"type": "boolean"}, labels=words),
             ),
             networkPolicy=section(enabled={"type": "boolean"}),
             observer=section(
-                namespaces={"type": "array", "items": text, "uniqueItems": True},
+                namespaces=namespaces,
                 image=section(
                     repository=text,
                     tag=text,

@@ -203,6 +203,10 @@ def test_changed_settings_restart_the_operator() -> None:
         ({"settings": {"gateways": [{"name": "x"}]}}, "missing property 'namespace'"),
         ({"image": {}}, "image.repository must be given"),
         ({"observer": {"namespace": "one"}}, "'namespace' not allowed"),
+        ({"observer": {"namespaces": [""]}}, "at '/observer/namespaces/0'"),
+        ({"settings": {"namespaces": ["One"]}}, "at '/settings/namespaces/0'"),
+        ({"settings": {"namespaces": ["one", "one"]}}, "items at 0 and 1 are equal"),
+        ({"metrics": {"serviceMonitor": {"interval": "15"}}}, "at '/metrics/serviceMonitor/interval'"),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_installed(values: dict[str, Any], words: str) -> None:
