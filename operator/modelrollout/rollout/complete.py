@@ -289,7 +289,8 @@ def _drift_events(
     situation: Situation, old: ModelDeploymentStatus, new: ModelDeploymentStatus
 ) -> tuple[EventPlan, ...]:
     if new.drift and not old.drift:
-        return (EventPlan(EventReason.DRIFT_DETECTED, clean(drift_message(new.drift), SENTENCE_LIMIT), warning=True),)
+        told = drift_message(new.drift, situation.deployment.spec.observation)
+        return (EventPlan(EventReason.DRIFT_DETECTED, clean(told, SENTENCE_LIMIT), warning=True),)
     over = ended(situation) if old.drift and not new.drift and is_used(situation) else ()
     if over:
         return (EventPlan(EventReason.DRIFT_ENDED, clean(f"no drift any more of {subjects(over)}", SENTENCE_LIMIT)),)

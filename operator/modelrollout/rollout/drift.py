@@ -82,8 +82,10 @@ def drifting(situation: Situation, *, at_rest: bool) -> tuple[DriftStatus, ...]:
         return ()
     asked = {guard.sli for guard in (*watched, *(() if at_rest else situation.spec.guards))}
     found = {(entry.sli, entry.subject): entry for entry in situation.status.drift if entry.sli in asked}
+    blind = bool(uncounted(situation))
     for sli, results in _judged(situation).items():
-        if _are_clear(results):
+        # By a profile that is gone nobody could ever end it.
+        if _are_clear(results) or blind:
             found = {key: entry for key, entry in found.items() if key[0] != sli}
         for _, result in results:
             told = result.verdict is Verdict.BREACH and result.drift and (_of_watch(situation) or result.both)
@@ -93,6 +95,17 @@ def drifting(situation: Situation, *, at_rest: bool) -> tuple[DriftStatus, ...]:
         return situation.status.drift
     worst_first = sorted(found.values(), key=lambda entry: -(entry.value or 0.0))
     return tuple(worst_first[:DRIFT_LIMIT])
+
+
+def uncounted(situation: Situation) -> str:
+    """What keeps the observer from counting at all, as the watch of the stable revision found; empty: nothing known."""
+    watch = _of_watch(situation)
+    return "; ".join(watch.missing) if watch is not None else ""
+
+
+def is_watched(situation: Situation) -> bool:
+    """Whether the newest evaluation is of the watch between rollouts."""
+    return _of_watch(situation) is not None
 
 
 def ended(situation: Situation) -> tuple[DriftStatus, ...]:
@@ -148,7 +161,7 @@ def subjects(drift: tuple[DriftStatus, ...]) -> str:
     return ", ".join(dict.fromkeys(entry.subject for entry in drift))
 
 
-def drift_message(drift: tuple[DriftStatus, ...], observation: Observation | None = None) -> str:
+def drift_message(drift: tuple[DriftStatus, ...], observation: Observation | None) -> str:
     """One sentence with names and values, and what it asks of a person."""
     values = ", ".join(
         f"{entry.subject} ({entry.sli} {'no value' if entry.value is None else f'{entry.value:.3g}'}, "

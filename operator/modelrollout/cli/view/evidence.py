@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypeGuard
 
+from modelrollout.api.observation import Approval, Retraining
 from modelrollout.api.reasons import ConditionType
 from modelrollout.api.status import (
     ComparisonStatus,
@@ -83,22 +85,30 @@ def comparison_cell(found: ComparisonStatus, now: datetime) -> Span:
     return Span(f"{compared(found)}, {ago(found.at, now)}", Tone.WARNING if found.label_flips else Tone.PLAIN)
 
 
-def drift_cell(drift: tuple[DriftStatus, ...], now: datetime) -> Span:
+def drift_cell(drift: tuple[DriftStatus, ...], retraining: Retraining | None, now: datetime) -> Span:
     """What drifts, for a row of facts."""
+    who = "needs a person" if not _automatic(retraining) else f"is asked of webhook {retraining.webhook}"
     return Span(
-        "; ".join(f"{_drifts(entry)}, told {ago(entry.since, now)}" for entry in drift) + ": retraining needs a person",
+        "; ".join(f"{_drifts(entry)}, told {ago(entry.since, now)}" for entry in drift) + f": retraining {who}",
         Tone.WARNING,
     )
 
 
-def drift_sentences(drift: tuple[DriftStatus, ...], now: datetime) -> list[str]:
-    """What drifts, one sentence each."""
+def drift_sentences(drift: tuple[DriftStatus, ...], retraining: Retraining | None, now: datetime) -> list[str]:
+    """What drifts, one sentence each, and who decides about training anew."""
+    if not drift:
+        return []
     found = [f"Since {clock(entry.since, now)} UTC {_drifts(entry)}." for entry in drift]
-    return (
-        [*found, "Whether to train anew is for a person to decide; the command retrain calls the webhook."]
-        if found
-        else []
-    )
+    if retraining is None:
+        return [*found, "Whether to train anew is for a person to decide; the spec names no webhook for it."]
+    if _automatic(retraining):
+        asked = f"Webhook {retraining.webhook} is asked for retraining once each time drift begins (approval Automatic)"
+        return [*found, f"{asked}; the command retrain asks it again."]
+    return [*found, f"Whether to train anew is for a person to decide; the command retrain asks {retraining.webhook}."]
+
+
+def _automatic(retraining: Retraining | None) -> TypeGuard[Retraining]:
+    return retraining is not None and retraining.approval is Approval.AUTOMATIC
 
 
 def _drifts(entry: DriftStatus) -> str:

@@ -54,7 +54,7 @@ def sections(snapshot: Snapshot) -> list[Section]:
         ("What serves", _serving(snapshot)),
         ("Why", _why(snapshot)),
         ("Evidence", _evidence(snapshot)),
-        ("Drift", drift_sentences(snapshot.status.drift, snapshot.now)),
+        ("Drift", drift_sentences(snapshot.status.drift, snapshot.retraining, snapshot.now)),
         ("The record", _decisions(snapshot)),
         ("Not as it should be", _conditions(snapshot)),
         ("What comes next", _next(snapshot)),

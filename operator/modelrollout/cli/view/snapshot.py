@@ -11,6 +11,7 @@ from modelrollout.api.base import clean
 from modelrollout.api.errors import InvalidSpec
 from modelrollout.api.modeldeployment import ModelDeployment, ModelDeploymentSpec, parse_modeldeployment
 from modelrollout.api.modelrevision import ModelRevisionStatus, revision_status_from
+from modelrollout.api.observation import Retraining
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import WORD_LIMIT, GuardStatus, ModelDeploymentStatus, RolloutStatus, status_from
 from modelrollout.ports import Manifest
@@ -78,6 +79,12 @@ class Snapshot:
     def spec(self) -> ModelDeploymentSpec | None:
         """What is wished; None where it cannot be used."""
         return None if self.wish is None else self.wish.spec
+
+    @property
+    def retraining(self) -> Retraining | None:
+        """Who is asked to train anew; None where the spec names nobody."""
+        observation = None if self.spec is None else self.spec.observation
+        return None if observation is None else observation.drift.retraining
 
     @property
     def attempt(self) -> RolloutStatus | None:

@@ -76,7 +76,7 @@ def _facts(snapshot: Snapshot, width: int | None) -> list[Line]:
     if attempt is not None and attempt.comparison is not None:
         rows.append(Row(("Answers",), comparison_cell(attempt.comparison, snapshot.now)))
     if snapshot.status.drift:
-        rows.append(Row(("Drift",), drift_cell(snapshot.status.drift, snapshot.now)))
+        rows.append(Row(("Drift",), drift_cell(snapshot.status.drift, snapshot.retraining, snapshot.now)))
     lines = table(rows, width)
     steps = stops_line(snapshot)
     if steps is not None and (snapshot.under_way or _taken_back(snapshot)):
