@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from modelrollout.api.gates import Gates
 from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.api.strategies import Strategy
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import PodTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
@@ -27,14 +28,16 @@ class Candidate:
     """All that the gates depend on; as long as it is the same, they go on.
 
     ``returning``: it goes back to what passed its gates before, by command or because the spec asks for a known good
-    revision again. ``slot`` is the place of stable in the route, ``replicas`` are the pods of a whole fleet: both as
-    they were when the gates began, since another number of pods is no reason to begin again.
+    revision again. ``alone``: stable was stopped to make room, so nobody answers users. ``slot`` is the place of stable
+    in the route, ``replicas`` are the pods of a whole fleet: both as they were when the gates began, since another
+    number of pods is no reason to begin again.
     """
 
     model: Model
     stable: Model | None
     gates: Gates
     returning: bool
+    alone: bool
     slot: int = field(compare=False)
     replicas: int = field(compare=False)
 
@@ -50,6 +53,7 @@ def candidate_of(key: Key, wish: ModelDeployment, plan: Plan, cache: Cache) -> C
         stable=None if stable in (None, plan.gate) else _model(key, wish, str(stable), cache),
         gates=wish.spec.rollout.gates,
         returning=attempt is not None and (attempt.fast_track or bool(attempt.instead_of)),
+        alone=stable not in (None, plan.gate) and wish.spec.rollout.strategy is Strategy.RECREATE,
         slot=places.get(stable or "", 0),
         replicas=wish.spec.replicas,
     )

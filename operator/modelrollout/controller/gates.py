@@ -7,6 +7,7 @@ to what served before must be warm only: the other gates just tell. Nothing is k
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,8 @@ from modelrollout.controller.measurements import Measurements
 from modelrollout.ports import Clock, Cluster, Metrics, ModelServer, Tensor
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
 from modelrollout.settings import Settings
+
+_LOGGER = logging.getLogger(__name__)
 
 RETRY = 2.0
 LONGEST_RETRY = 30.0
@@ -114,7 +117,7 @@ class GateKeeper:
         pause = RETRY
         self._report(key, Gate(revision, GateState.RUNNING, checks=running))
         while True:
-            check = replace(await self._tried(entry), at=self._clock.now())
+            check = replace(await self._tried(key, entry), at=self._clock.now())
             if told_only and check.state is GateState.FAILED:
                 message = f"{check.message}; told only, since it served before"
                 check = replace(check, state=GateState.WARNED, message=message, final=False)
@@ -125,12 +128,16 @@ class GateKeeper:
             await self._clock.sleep(pause)
             pause = min(2 * pause, LONGEST_RETRY) if entry.name is not GateName.WARM else RETRY
 
-    async def _tried(self, entry: Entry) -> Check:
+    async def _tried(self, key: Key, entry: Entry) -> Check:
         try:
             async with asyncio.timeout(entry.seconds):
                 return await entry.check()
         except TimeoutError:
             return Check(entry.name, GateState.FAILED, f"not done within its timeout of {entry.seconds:g} s")
+        # A fault of our own is told like any other: nobody would find it in a log, and the attempt would hang for ever.
+        except Exception as error:
+            _LOGGER.exception("gate %s of %s/%s failed", entry.name, key.namespace, key.name)
+            return Check(entry.name, GateState.FAILED, f"it could not be tried: {type(error).__name__}: {error}")
 
     async def _warm(self, key: Key, candidate: Candidate) -> Check:
         """Warm every ready pod of the candidate."""
@@ -153,7 +160,7 @@ class GateKeeper:
         async with self._bursts:
             # Its time counts from here: waiting for the bursts of others is no fault of this one.
             entry = Entry(GateName.LOAD, lambda: self._load.check(key, wish, candidate, requests), seconds)
-            return await self._tried(entry)
+            return await self._tried(key, entry)
 
     def _report(self, key: Key, gate: Gate) -> None:
         self._measurements.report(key, gate)

@@ -32,6 +32,10 @@ NAMED = 3
 """How many wrong answers are told one by one."""
 
 
+class _MissingError(PortError):
+    """There is no such ConfigMap, or no such key in it."""
+
+
 class GoldenGate:
     """Replays golden sets."""
 
@@ -45,7 +49,8 @@ class GoldenGate:
 
         What is answered otherwise is final. A pod that does not answer is tried again, and so is a ConfigMap that is
         not there, cannot be read or does not fit the model: that is not the candidate's fault, and it is read anew at
-        each try. The model's own config.pbtxt stays as it is. What was replayed goes to ``sent``, for the load gate.
+        each try. The model's own config.pbtxt stays as it is; and where stable was stopped to make room, users wait for
+        the set that is to be mended. What the model answered goes to ``sent``, for the load gate.
         """
         wanted, targets = candidate.gates.golden_set, pods_of(key, candidate.model, self._cache)
         if wanted is None:
@@ -58,10 +63,11 @@ class GoldenGate:
             problem = misfit(requests, signature, wanted.tolerances)
             if problem:
                 raise GoldenError(problem)
-            sent[:] = [request.inputs for request in requests]
-            return await self._replayed(targets[0], requests, wanted)
+            return await self._replayed(targets[0], requests, wanted, sent)
         except GoldenError as error:
-            return _unusable(wanted, error)
+            return _unusable(wanted, error, alone=candidate.alone)
+        except _MissingError as error:
+            return _waiting(str(error), alone=candidate.alone)
         except PortError as error:
             return _check(GateState.FAILED, str(error))
 
@@ -81,17 +87,26 @@ class GoldenGate:
         except DeniedError as error:
             raise PortError(f"the golden set cannot be fetched: {error}") from error
         if config_map is None:
-            raise PortError(f"ConfigMap {name} of the golden set is not there: apply it, or correct configMap.name")
+            raise _MissingError(f"ConfigMap {name} of the golden set is not there: apply it, or correct configMap.name")
         text = (config_map.get("data") or {}).get(entry)
         if not isinstance(text, str):
             binary = " (it is binary data there)" if entry in (config_map.get("binaryData") or {}) else ""
-            raise PortError(f"ConfigMap {name} has no key {entry} with text{binary}: add it, or correct configMap.key")
+            raise _MissingError(
+                f"ConfigMap {name} has no key {entry} with text{binary}: add it, or correct configMap.key"
+            )
         return text
 
-    async def _replayed(self, target: PodTarget, requests: Sequence[GoldenRequest], wanted: GoldenSet) -> Check:
+    async def _replayed(
+        self,
+        target: PodTarget,
+        requests: Sequence[GoldenRequest],
+        wanted: GoldenSet,
+        sent: list[tuple[Tensor, ...]],
+    ) -> Check:
         tolerances = {each.output: each for each in wanted.tolerances}
         wrong: list[str] = []
         worst = 0.0
+        sent.clear()
         for request in requests:
             names = [tensor.name for tensor in request.outputs if not _ignored(tolerances.get(tensor.name))]
             try:
@@ -99,6 +114,7 @@ class GoldenGate:
             except ModelError as error:
                 wrong.append(f"{request.name}: {error}")
                 continue
+            sent.append(request.inputs)
             size = sum(len(tensor.data) for tensor in answered)
             found = await _beside(size, lambda r=request, a=answered: compare(r.outputs, a, tolerances))  # type: ignore[misc]
             worst = max(worst, found.worst)
@@ -124,14 +140,21 @@ def _named(wrong: Sequence[str]) -> str:
     return f"{'; '.join(wrong[:NAMED])}{more}"
 
 
-def _unusable(wanted: GoldenSet, error: GoldenError) -> Check:
+def _unusable(wanted: GoldenSet, error: GoldenError, *, alone: bool) -> Check:
     if wanted.config_map is None:
         return _refused(
             f"the golden set in parameter {wanted.parameter} of the model's config.pbtxt cannot be used: {error}; "
             "it is part of the revision, so it takes another one to mend it"
         )
     where = f"ConfigMap {wanted.config_map.name}, key {wanted.config_map.key}"
-    return _check(GateState.FAILED, f"the golden set ({where}) cannot be used: {error}; it is read again when mended")
+    return _waiting(f"the golden set ({where}) cannot be used: {error}", alone=alone)
+
+
+def _waiting(message: str, *, alone: bool) -> Check:
+    """Until somebody mends the ConfigMap; but not at the cost of users whom nobody answers meanwhile."""
+    if alone:
+        return _refused(f"{message}; nobody answers meanwhile (strategy Recreate): mend it, then command retry")
+    return _check(GateState.FAILED, f"{message}; it is read again at each try")
 
 
 def _refused(message: str) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -99,14 +100,16 @@ class LoadGate:
             whole, origin = wanted.rate, "the spec's rate"
         else:
             seen = await self._rate_of_stable(key, wish, candidate)
-            if seen is None:
+            if seen is None or not math.isfinite(seen):
                 whole, origin = RATE_IF_UNKNOWN, "the rate where stable's is not known"
             else:
                 whole, origin = max(seen, LOWEST_RATE), "stable's rate" if seen >= LOWEST_RATE else "the least rate"
         share = min(1.0, pods / max(candidate.replicas, 1))
-        if share < 1.0:
+        if share < 1.0 and whole * share <= HIGHEST_RATE:
             origin = f"{origin} of {whole:.4g}/s, the share of {pods} of {candidate.replicas} pods"
-        return min(max(whole * share, 0.1), HIGHEST_RATE), origin
+        if whole * share > HIGHEST_RATE:
+            return HIGHEST_RATE, f"the most that is sent; {origin} is {whole:.4g}/s"
+        return max(whole * share, 0.1), origin
 
     async def _rate_of_stable(self, key: Key, wish: ModelDeployment, candidate: Candidate) -> float | None:
         """What stable answers at the gateway, in requests per second; None where nobody knows."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,9 @@ def misfit(
         missing = sorted(each.name for each in signature.inputs if not each.optional and each.name not in given)
         if missing:
             return f"{where}: input {missing[0]} is missing; the model needs it"
+        batch = _batch(request.inputs, signature.max_batch_size)
+        if batch:
+            return f"{where}: {batch}"
         compared = [tensor for tensor in request.outputs if tensor.name not in ignored]
         for kind, tensors, specs in (("input", request.inputs, known), ("output", compared, answers)):
             for tensor in tensors:
@@ -118,6 +122,20 @@ def misfit(
         ):
             return f"topK needs numbers, and output {tolerance.output} is {answers[tolerance.output].datatype}"
     return None
+
+
+def _batch(inputs: Sequence[Tensor], most: int) -> str:
+    """Why a server that batches would refuse the request; empty where it would not, or batches nothing."""
+    sizes = {tensor.name: tensor.shape[0] for tensor in inputs if tensor.shape}
+    if most <= 0 or not sizes:
+        return ""
+    name, largest = max(sizes.items(), key=lambda entry: entry[1])
+    if largest > most:
+        return f"input {name} has a batch of {largest}, the model takes at most {most} (max_batch_size)"
+    other = next((each for each, size in sizes.items() if size != largest), None)
+    if other is not None:
+        return f"inputs {name} and {other} have batches of {largest} and {sizes[other]}: they must be the same"
+    return ""
 
 
 def _unlike(tensor: Tensor, spec: TensorSpec | None, kind: str, specs: Mapping[str, TensorSpec]) -> str:
@@ -198,7 +216,9 @@ def _tensor(entry: object, where: str) -> Tensor:
     if not isinstance(datatype, str) or datatype not in DATATYPES:
         raise GoldenError(f"{where}.datatype is {_shown(datatype)}; it must be one of {', '.join(DATATYPES)}")
     shape = _shape(entry["shape"], f"{where}.shape")
-    data = _flat(entry["data"], f"{where}.data")
+    data, nested = _flat(entry["data"], f"{where}.data")
+    if len(nested) == len(shape) and nested != shape and math.prod(nested) == math.prod(shape):
+        raise GoldenError(f"{where} ({clean(name, 40)}): shape is {list(shape)}, data is nested as {list(nested)}")
     if len(data) != math.prod(shape):
         wanted = math.prod(shape)
         raise GoldenError(
@@ -217,14 +237,16 @@ def _shape(value: object, where: str) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _flat(value: object, where: str) -> list[Any]:
-    """Row by row, whether the lists are nested or not."""
+def _flat(value: object, where: str) -> tuple[list[Any], tuple[int, ...]]:
+    """Row by row, whether the lists are nested or not; and how they are nested, by the first of each level."""
     level = _list(value, where, MOST_NUMBERS)
+    nested = [len(level)]
     for _ in range(MOST_DIMENSIONS):
         if not any(isinstance(item, list) for item in level):
-            return level
+            return level, tuple(nested)
         if not all(isinstance(item, list) for item in level):
             raise GoldenError(f"{where} mixes lists and numbers")
+        nested.append(len(level[0]))
         level = [item for row in level for item in row]
     raise GoldenError(f"{where} is nested deeper than {MOST_DIMENSIONS} levels")
 
@@ -244,8 +266,21 @@ def _typed(data: list[Any], datatype: str, where: str) -> tuple[Scalar, ...]:
 
 
 def rounded(data: Sequence[float], datatype: str) -> list[float]:
-    """As the type holds them: 0.1 is another number in FP32. FP16 and BF16 are left to the tolerance."""
-    return array("f" if datatype == "FP32" else "d", data).tolist()
+    """As the type holds them: 0.1 is another number in FP32, and a third one in FP16."""
+    if datatype == "FP16":
+        return list(struct.unpack(f"<{len(data)}e", struct.pack(f"<{len(data)}e", *data)))
+    single = array("d" if datatype == "FP64" else "f", data).tolist()
+    return list(map(_brief, single)) if datatype == "BF16" else single
+
+
+def _brief(number: float) -> float:
+    """The nearest number with the upper half of the bits of an FP32, the even one of two."""
+    if not math.isfinite(number):
+        return number
+    bits = int.from_bytes(struct.pack("<f", number), "little")
+    bits = bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000
+    found: float = struct.unpack("<f", bits.to_bytes(4, "little"))[0]
+    return found
 
 
 def _is_float(item: object, most: float) -> bool:

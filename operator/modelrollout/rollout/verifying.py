@@ -79,6 +79,9 @@ def _gates_pending(situation: Situation, state: Draft) -> Draft:
     deadline = started + situation.spec.progress_deadline
     if situation.now < deadline:
         return replace(state, wakes=(deadline,))
+    if not fails:
+        # A try bounds itself, and may rightly take longer; a new operator has only begun, whenever the last one ended.
+        return state
     waited = in_words(situation.spec.progress_deadline)
     message = f"{situation.attempt.revision} did not pass its gates in {waited}: {why}"
     if situation.stable is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,7 @@ class Servers:
 
     hang: set[str] = field(default_factory=set)
     refuse: set[str] = field(default_factory=set)
+    batch: int = 8
     asked: list[tuple[str, str]] = field(default_factory=list)
     warm_fails: int = 0
     answer: float = 0.5
@@ -86,7 +88,7 @@ class Servers:
 
     async def signature(self, target: PodTarget) -> Signature:
         await self._ask("signature", target)
-        return Signature("1", SIGNATURE.inputs, SIGNATURE.outputs, 8, parameters=self.parameters)
+        return Signature("1", SIGNATURE.inputs, SIGNATURE.outputs, self.batch, parameters=self.parameters)
 
     async def infer(self, target: PodTarget, inputs: Sequence[Tensor], outputs: Sequence[str]) -> tuple[Tensor, ...]:
         await self._ask("infer", target)
@@ -282,7 +284,7 @@ def test_a_config_map_that_cannot_be_used_is_waited_for_until_it_is_mended(text:
         last = bench.seen[-1]
         assert (last.state, last.final) == (GateState.FAILED, False)
         assert sentence in last.message
-        assert last.message.endswith("it is read again when mended")
+        assert last.message.endswith("it is read again at each try")
         assert ("infer", "digits-b-0") not in bench.servers.asked
         bench.cluster.text = golden_set()
         assert (await task).state is GateState.PASSED
@@ -322,6 +324,58 @@ def test_a_set_of_the_model_s_own_config_that_cannot_be_used_is_final(
         assert gate.final
         assert f"in parameter set of the model's config.pbtxt cannot be used: {sentence}" in gate.message
         assert gate.message.endswith("it is part of the revision, so it takes another one to mend it")
+
+    play(act)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("{", "cannot be used: line 1, column 2"), (None, "is not there: apply it")]
+)
+def test_users_whom_nobody_answers_do_not_wait_for_a_config_map(text: str | None, sentence: str) -> None:
+    """With Recreate stable was stopped: it comes back at once. A first deployment has nobody to come back."""
+
+    async def act(bench: Bench) -> None:
+        bench.cluster.text = text
+        gate = await bench.passed(gates=GOLDEN, strategy="Recreate")
+        assert gate.final
+        assert sentence in gate.message
+        assert gate.message.endswith("nobody answers meanwhile (strategy Recreate): mend it, then command retry")
+        task = asyncio.create_task(bench.passed(gates=GOLDEN, strategy="Recreate", stable=None))
+        await asyncio.sleep(100)
+        assert not bench.seen[-1].final
+        task.cancel()
+        bench.cluster.denied = True
+        task = asyncio.create_task(bench.passed(gates=GOLDEN, strategy="Recreate"))
+        await asyncio.sleep(100)
+        assert not bench.seen[-1].final
+        task.cancel()
+
+    play(act)
+
+
+def test_a_fault_of_our_own_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(bench: Bench) -> None:
+        def broken(text: str) -> None:
+            raise ZeroDivisionError("division by zero")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("modelrollout.controller.golden.read_golden", broken)
+            task = asyncio.create_task(bench.passed(gates=GOLDEN))
+            await asyncio.sleep(100)
+            last = bench.seen[-1]
+            assert (last.state, last.final) == (GateState.FAILED, False)
+            assert last.message == "it could not be tried: ZeroDivisionError: division by zero"
+        assert (await task).state is GateState.PASSED
+
+    play(act)
+
+
+def test_the_load_is_made_of_what_the_model_answers() -> None:
+    async def act(bench: Bench) -> None:
+        bench.servers.error = ModelError("INTERNAL", "division by zero")
+        wanted = {"goldenSet": {**GOLDEN["goldenSet"], "maxFailures": 1}, "load": {"duration": "5s"}}
+        assert (await bench.passed(gates=wanted)).state is GateState.PASSED
+        assert bench.servers.bursts[-1].requests == ()
 
     play(act)
 
@@ -385,6 +439,7 @@ def test_an_error_is_a_wrong_answer_and_silence_is_not() -> None:
 async def test_a_large_set_is_read_and_compared_beside_the_loop() -> None:
     bench = Bench()
     bench.cluster.text = golden_set(1, 100_000)
+    bench.servers.batch = 0
     bench.servers.answer = 0.75
     gate = await bench.passed(gates=GOLDEN)
     assert "expected 0.5 at [0], got 0.75 (0.25 off); 100000 of 100000 entries differ" in gate.message
@@ -404,7 +459,14 @@ def test_the_rate_is_that_of_the_pods_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("seen", "rate", "origin"),
-    [(0.2, 0.5, "the least rate"), (2.0, 2.0, "stable's rate"), (30.0, 30.0, "stable's rate")],
+    [
+        (0.2, 0.5, "the least rate"),
+        (2.0, 2.0, "stable's rate"),
+        (30.0, 30.0, "stable's rate"),
+        (1e7, 2000.0, "the most that is sent; stable's rate is 1e+07/s"),
+        (math.nan, 5.0, "the rate where stable's is not known"),
+        (math.inf, 5.0, "the rate where stable's is not known"),
+    ],
 )
 def test_a_slow_model_gets_the_rate_that_it_has(
     monkeypatch: pytest.MonkeyPatch, seen: float, rate: float, origin: str

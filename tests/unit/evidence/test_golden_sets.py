@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import ml_dtypes
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,61 @@ def test_a_set_is_read() -> None:
     # 0.1 as FP32 holds it, so that an exact answer compares as exact
     assert request.inputs == (Tensor("x", "FP32", (1, 2), (0.10000000149011612, 0.20000000298023224)),)
     assert request.outputs == (Tensor("label", "INT64", (1,), (7,)),)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "written", "held"),
+    [
+        ("FP16", 0.1, 0.0999755859375),
+        ("BF16", 0.1, 0.10009765625),
+        ("BF16", 1.00390625, 1.0),  # halfway: the even one
+        ("BF16", 1.01171875, 1.015625),
+        ("FP16", 65504, 65504.0),
+        ("BF16", -3.3895313892515355e38, -3.3895313892515355e38),
+        ("BF16", math.inf, math.inf),
+        ("FP16", -math.inf, -math.inf),
+        ("FP64", 0.1, 0.1),
+    ],
+)
+def test_numbers_are_those_that_their_type_holds(datatype: str, written: float, held: float) -> None:
+    """Else an answer could not equal what a person wrote, and only a tolerance would hide that."""
+    (request,) = read_golden(tensor([written], datatype))
+    assert request.inputs[0].data == (held,)
+    nan = read_golden(tensor([math.nan], datatype))[0].inputs[0].data[0]
+    assert math.isnan(float(nan))
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**127), max_value=2.0**127))
+def test_brief_floats_are_the_nearest_ones(number: float) -> None:
+    (request,) = read_golden(tensor([number], "BF16"))
+    assert request.inputs[0].data == (float(ml_dtypes.bfloat16(number)),)
+
+
+def test_data_nested_against_its_shape_is_no_guess() -> None:
+    with pytest.raises(GoldenError, match=r"\(x\): shape is \[2, 3\], data is nested as \[3, 2\]"):
+        read_golden(tensor([[1, 2], [3, 4], [5, 6]], shape=[2, 3]))
+    for same in ([1, 2, 3, 4, 5, 6], [[1, 2, 3], [4, 5, 6]], [[[1, 2, 3], [4, 5, 6]]]):
+        assert read_golden(tensor(same, shape=[2, 3]))[0].inputs[0].data == (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("batches", "most", "sentence"),
+    [
+        ((9, 9), 8, "input x has a batch of 9, the model takes at most 8 (max_batch_size)"),
+        ((2, 3), 8, "inputs z and x have batches of 3 and 2: they must be the same"),
+        ((8, 8), 8, None),
+        ((9, 3), 0, None),
+    ],
+)
+def test_batches_that_the_server_would_refuse_are_the_set_s_fault(
+    batches: tuple[int, int], most: int, sentence: str | None
+) -> None:
+    inputs = tuple(
+        Tensor(name, "FP32", (size, 1), (0.0,) * size) for name, size in zip(("x", "z"), batches, strict=True)
+    )
+    specs = tuple(TensorSpec(each.name, "FP32", (-1, 1)) for each in inputs)
+    found = misfit((GoldenRequest("one", inputs, ()),), Signature("1", specs, (), most))
+    assert found == (None if sentence is None else f"requests[0] (one): {sentence}")
 
 
 def test_rows_may_be_nested_and_requests_without_names_get_numbers() -> None:

@@ -81,6 +81,30 @@ def test_what_may_pass_yet_is_waited_for_since_the_last_gate_that_was_passed() -
     assert ended.reason == "GatesFailed"
 
 
+@pytest.mark.parametrize("found", [{}, gates(Check(GateName.WARM, GateState.RUNNING), state=GateState.RUNNING)])
+def test_a_try_under_way_is_not_cut_off(found: dict[str, Gate]) -> None:
+    """It bounds itself: after a long pause of the operator it has only begun, and others' bursts may come first."""
+    plan = verifying(step_started_at=NOW - timedelta(hours=3)).seeing(gates=found).decide()
+    assert (plan.status.phase, plan.gate, plan.route and plan.route.weight_of(V2)) == (Phase.VERIFYING, V2, None)
+    late = replace(LATE, name=GateName.WARM)
+    ended = verifying(step_started_at=NOW - timedelta(hours=3)).seeing(gates=gates(late)).decide()
+    assert ended.status.rollout is not None
+    assert ended.status.rollout.reason == "GatesFailed"
+
+
+def test_what_is_not_passed_yet_is_an_event_once_and_another_reason_than_what_is_refused() -> None:
+    given = verifying().seeing(gates=gates(WARM, LATE))
+    first = given.decide()
+    assert [each.reason for each in first.events] == [EventReason.GATE_RETRYING]
+    told = next(each for each in first.status.conditions if each.type == "GoldenSetPassed")
+    assert (told.status, told.reason) == ("False", "Retrying")
+    given.status = first.status
+    assert not given.decide().events
+    refused = given.seeing(gates=gates(WARM, replace(LATE, final=True))).decide()
+    told = next(each for each in refused.status.conditions if each.type == "GoldenSetPassed")
+    assert (told.status, told.reason) == ("False", "Failed")
+
+
 def test_gates_that_pass_are_no_write_of_their_own() -> None:
     given = verifying()
     given.status = given.decide().status
