@@ -52,8 +52,9 @@ async def evaluate(
     """Evaluate the guards that ``request`` names once, all at the same time; the result has one entry each, in order.
 
     Both arms of a running A/B test are measured besides, unless ``with_arms`` is False, and what else the request asks
-    for; a trial looks for the series that the guards need in the Prometheus called ``provider``. Never raises but for
-    cancellation: what goes wrong is in the results, and leaves the rest out.
+    for; a trial looks for the series that the guards need in the Prometheus called ``provider``, a watch for those that
+    say that nothing is counted. Never raises but for cancellation: what goes wrong is in the results, and leaves the
+    rest out.
     """
     now = clock.now()
     guards = requested(guards, request)
@@ -63,7 +64,7 @@ async def evaluate(
     compared = extras.want(comparison_queries if request.compare and not request.trial else None)
     weighed = request.source is Source.WEIGHTED and bool(request.spans) and not request.trial and not request.watch
     allocated = extras.want((lambda *given: allocation_queries(guards, *given)) if weighed else None)
-    needs = needed(guards, context) if request.trial else ()
+    needs = needed(guards, context, blind=request.watch) if request.trial or request.watch else ()
     lookups = tuple(need.question(now) for need in needs)
     questions = {
         query.question: query for queries in asked.values() if not isinstance(queries, Failure) for query in queries

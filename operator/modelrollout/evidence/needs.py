@@ -60,15 +60,16 @@ class Need:
         )
 
 
-def needed(guards: Iterable[Guard], context: Context) -> tuple[Need, ...]:
+def needed(guards: Iterable[Guard], context: Context, *, blind: bool = False) -> tuple[Need, ...]:
     """What the SLIs of ``guards`` need, each series once. A guard that can never be judged needs nothing.
 
-    Of an arm's own series those of the stable one are asked for: it has pods before the candidate has.
+    Of an arm's own series those of the stable one are asked for: it has pods before the candidate has. ``blind``: only
+    what says that nothing at all is counted.
     """
     found: dict[tuple[str, str, bool], list[str]] = {}
     for guard in guards:
         if guard.sli is not None:
-            for need in _needs(guard.sli, context):
+            for need in _needs(guard.sli, context, blind):
                 found.setdefault(need, []).append(guard.name)
     return tuple(Need(tuple(names), *need) for need, names in found.items())
 
@@ -78,19 +79,22 @@ def missing(needs: Iterable[Need], answers: Mapping[str, object], provider: str)
     return tuple(need.sentence(provider) for need in needs if need.unmet(answers.get(need.selector)))
 
 
-def _needs(sli: str, context: Context) -> list[tuple[str, str, bool]]:
+def _needs(sli: str, context: Context, blind: bool) -> list[tuple[str, str, bool]]:
     try:
         entry = find(sli, context)
         if isinstance(entry, QueryIndicator):
             arm = context.other if entry.scope is Scope.ARM else context
             hint = _HINTS.get(entry.origin, "is it scraped?")
-            wanted = [(text, hint, False) for text in entry.needs]
-            wanted += [(text, meaning, True) for text, meaning in entry.faults.items()]
+            wanted = [] if blind else [(text, hint, False) for text in entry.needs]
+            faults = entry.blind if blind else {**entry.faults, **entry.blind}
+            wanted += [(text, meaning, True) for text, meaning in faults.items()]
             return [
                 (one_line(entry.compiled(text, arm, _ANY_WINDOW, {})), meaning, fault)
                 for text, meaning, fault in wanted
             ]
         hint = catalog(context.profile).hint
+        if blind:
+            return []
         return [(need, hint, False) for need in dict.fromkeys(entry.needs(protocol) for protocol in context.protocols)]
     except (CatalogError, QueryError):
         return []

@@ -49,7 +49,8 @@ class QueryIndicator(BaseModel):
     ``query`` answers one number, or with ``subject`` one series a value of that label; ``samples`` likewise how many
     requests each is made of. ``where`` are the labels that guards may choose, with the label of the series each is
     matched with; None takes any. ``requires`` are parts of spec.observation, ``needs`` selectors of series that are
-    there before any request, ``faults`` selectors of series that must be 0, with what it means where they are not.
+    there before any request, ``faults`` selectors of series that must be 0, with what it means where they are not;
+    where one of ``blind`` is not, nothing at all is counted.
     ``drift`` says that a breach is drift of its subject, ``quality`` that it is made of true labels. ``scope`` inputs:
     both arms get the same. ``origin`` names the catalog, or ``policy``.
     """
@@ -64,6 +65,7 @@ class QueryIndicator(BaseModel):
     samples: str | None = None
     needs: tuple[str, ...] = ()
     faults: dict[str, str] = {}
+    blind: dict[str, str] = {}
     scope: Scope = Scope.ARM
     subject: str | None = None
     where: dict[str, str] | None = {}

@@ -48,6 +48,7 @@ _HELP = {
     "pending_labels": "Answers that wait for their labels, those already labelled included.",
     "profile_info": "1 for the profile that is counted by; samples is how many rows it was made of.",
     "profile_misfits": "Parts of the profile that do not fit the model; absent while that is not known.",
+    "profile_unusable": "1 where the profile that the spec names cannot be used, and why; nothing is counted by bins.",
     "queue_length": "Mirrored requests that wait to be counted.",
     "lag_seconds": "How long the oldest request of the last batch had waited.",
 }
@@ -57,6 +58,7 @@ _GAUGES = frozenset(
         "pending_labels",
         "profile_info",
         "profile_misfits",
+        "profile_unusable",
         "queue_length",
         "lag_seconds",
     }
@@ -141,6 +143,8 @@ class Exposition:
                 yield from _joined({**own, "revision": revision}, revision, joiner)
         plan = target.plan
         features, outputs = target.features, dict(target.outputs)
+        if target.wish.profile is not None:
+            yield _line("profile_unusable", {**base, "reason": target.unusable}, int(bool(target.unusable)))
         if target.misfits is not None:
             yield _line("profile_misfits", {**base, "profile": plan.hash if plan else ""}, target.misfits)
         # Another profile was taken up meanwhile: the next scrape has all of its bins.

@@ -130,6 +130,7 @@ class Profiles:
                 await self._look(target)
             except _RefusedError as error:
                 target.use(None)
+                target.unusable = error.reason
                 self._say(name, target, error.reason, str(error))
             except (PortError, OSError) as error:
                 self._say(name, None, "", f"the profile cannot be read now: {error}")
@@ -144,7 +145,7 @@ class Profiles:
     async def _look(self, target: Target) -> None:
         wish = target.wish
         if wish.profile is None:
-            target.misfits = None
+            target.misfits, target.unusable = None, ""
             target.use(None)
             return
         text = await self._text(wish)
@@ -160,6 +161,7 @@ class Profiles:
     def _use(self, target: Target, profile: Profile) -> None:
         before = target.plan
         target.use(profile)
+        target.unusable = ""
         if target.plan is not before and target.plan is not None:
             _LOGGER.info(
                 "ModelDeployment %s: counting by profile %s: %d features, %d outputs",

@@ -79,6 +79,7 @@ class Target:
     """The counts of one ModelDeployment. ``now`` is in seconds of any clock that only goes forward.
 
     ``misfits`` is how many parts of its profile do not fit the model; None while nobody tells what the model is.
+    ``unusable`` says in a word why the profile that it names cannot be used; empty where it can, or names none.
     """
 
     def __init__(self, wish: Wish, now: float, lives: Lives) -> None:
@@ -94,6 +95,7 @@ class Target:
         self.outputs: dict[str, Outputs] = {}
         self.plan: Plan | None = None
         self.misfits: int | None = None
+        self.unusable = ""
         self.features: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.joiner: Joiner | None = None
         self.bucket: Bucket | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelrollout.api.reasons import ConditionType
 from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
 from modelrollout.rollout.draft import Draft
-from modelrollout.rollout.drift import drift_message, is_used
+from modelrollout.rollout.drift import drift_message, is_used, is_watched, uncounted, watch_guards
 from modelrollout.rollout.gates import GATES, gate_conditions
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.judgement import current, of_attempt
@@ -13,6 +13,9 @@ from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situati
 
 Judged = tuple[ConditionType, bool | None, str, str]
 """(type, state, reason, message); None keeps what the status says."""
+
+UNUSABLE = "ProfileUnusable"
+"""Reason of Observed: copies come and nothing is counted by the profile."""
 
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
 """Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
@@ -212,9 +215,21 @@ def _observed(situation: Situation) -> tuple[Judged, ...]:
     if situation.observed.observer and situation.observed.uncopied:
         return ((ConditionType.OBSERVED, False, "NotCopied", f"nothing is copied: {situation.observed.uncopied}"),)
     if situation.observed.observer:
+        if blind := _uncounted(situation):
+            return ((ConditionType.OBSERVED, False, UNUSABLE, blind),)
         return ((ConditionType.OBSERVED, True, "Copied", "requests are copied to the observer of this namespace"),)
     missing = "this namespace has no observer (Helm value observer.namespaces): nothing is copied, drift is not known"
     return ((ConditionType.OBSERVED, False, "NoObserver", missing),)
+
+
+def _uncounted(situation: Situation) -> str:
+    """Why nothing is counted by the profile: as the watch says; while there is none (in an attempt), as it was told."""
+    if is_watched(situation):
+        return uncounted(situation)
+    if not watch_guards(situation.deployment.spec.observation):
+        return ""
+    told = (each for each in situation.status.conditions if each.type == ConditionType.OBSERVED)
+    return next((each.message for each in told if each.reason == UNUSABLE), "")
 
 
 def _drift_detected(situation: Situation, drift: tuple[DriftStatus, ...]) -> tuple[Judged, ...]:

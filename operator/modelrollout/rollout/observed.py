@@ -238,7 +238,8 @@ class Arm:
 class Evaluation:
     """All guards of one attempt, asked at the same time ``at``; ``source`` is what they were judged by.
 
-    ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences.
+    ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences;
+    of a watch what keeps the observer from counting at all.
     ``watch`` True: this is about the stable revision between rollouts, not about an attempt.
     """
 

@@ -20,20 +20,29 @@ def guard(name: str, sli: str, **more: Any) -> Guard:
 
 def test_what_is_missing_is_said_once_with_what_to_look_at() -> None:
     needs = needed([guard("inputs", "input-psi"), guard("age", "input-psi", where={"feature": "age"})], context())
-    absent, fault = needs
+    absent, _, blind = needs
     assert absent.question(at(0)).text == f"count({absent.selector})"
     assert absent.question(at(0)).start is None
-    answers: dict[str, object] = {absent.selector: NOTHING, fault.selector: NOTHING}
+    answers: dict[str, object] = {need.selector: NOTHING for need in needs}
     (sentence,) = missing(needs, answers, "default")
     assert sentence == (
         'guards inputs, age need modelrollout_observer_feature_total{modeldeployment="digits",namespace="demo"}, which '
         "Prometheus default does not have: is the observer scraped, and could it read the profile (its log says)?"
     )
-    assert missing(needs, {absent.selector: THERE, fault.selector: NOTHING}, "default") == ()
+    assert missing(needs, {**answers, absent.selector: THERE}, "default") == ()
+    (sentence,) = missing(needs, {**answers, absent.selector: THERE, blind.selector: THERE}, "default")
+    assert sentence.startswith("guards inputs, age: the profile that spec.observation.profile names is not there")
+
+
+def test_between_rollouts_only_what_keeps_the_observer_from_counting_is_looked_for() -> None:
+    (need,) = needed([guard("inputs", "input-psi"), guard("errors", "error-ratio")], context(), blind=True)
+    assert need.selector.startswith("modelrollout_observer_profile_unusable{")
+    assert need.question(at(0)).text == f"count({need.selector} > 0)"
+    assert missing((need,), {need.selector: NOTHING}, "default") == ()
 
 
 def test_a_profile_that_fits_in_part_is_said() -> None:
-    absent, fault = needed([guard("outputs", "output-psi")], context())
+    absent, fault, _ = needed([guard("outputs", "output-psi")], context())
     assert fault.question(at(0)).text == f"count({fault.selector} > 0)"
     (sentence,) = missing((absent, fault), {absent.selector: THERE, fault.selector: THERE}, "default")
     assert sentence.startswith("guard outputs: parts of the profile do not fit the model")
@@ -41,7 +50,7 @@ def test_a_profile_that_fits_in_part_is_said() -> None:
 
 def test_a_provider_that_is_down_says_nothing() -> None:
     needs = needed([guard("errors", "error-ratio"), guard("inputs", "input-psi")], context())
-    assert len(needs) == 3
+    assert len(needs) == 4
     assert missing(needs, {need.selector: RuntimeError("refused") for need in needs}, "default") == ()
     assert missing(needs, {}, "default") == ()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 from modelrollout.observer import rpc
@@ -270,11 +271,43 @@ async def test_what_does_not_fit_the_model_is_left_out_and_the_rest_goes_on(capl
     labels = f'modeldeployment="digits",process="p-1",profile="{target.plan.hash}"'
     assert f"modelrollout_observer_profile_misfits{{{labels}}} 1\n" in text
     assert "feature y the model has no input 'Y'" in caplog.text
+    assert unusable(registry) == ("", 0.0)
     # While stable does not tell, what did not fit does not come back, and what is counted stays.
     before = target.plan
     target.features[0] = 5
     await look(cluster, registry)
     assert (target.plan, target.features[0]) == (before, 5)
+
+
+def unusable(registry: Registry) -> tuple[str, float]:
+    """Why the profile cannot be used, as a scrape has it."""
+    (sample,) = (
+        sample
+        for family in text_string_to_metric_families(Exposition(registry, "p", lambda: (0, 0.0)).text())
+        for sample in family.samples
+        if sample.name == "modelrollout_observer_profile_unusable"
+    )
+    return sample.labels["reason"], sample.value
+
+
+async def test_a_profile_that_cannot_be_used_shows_in_the_metrics_until_it_can() -> None:
+    cluster, registry = Cluster(), following()
+    assert unusable(registry) == ("", 0.0), "not looked for yet"
+    await look(cluster, registry)
+    assert unusable(registry) == ("missing", 1.0)
+    cluster.config_maps["digits"] = config_map("{}")
+    await look(cluster, registry)
+    assert unusable(registry) == ("invalid", 1.0)
+    cluster.down = True
+    await look(cluster, registry)
+    assert unusable(registry) == ("invalid", 1.0), "nobody knows better"
+    cluster.down = False
+    cluster.config_maps["digits"] = config_map(dump(PROFILE.model_copy(update={"model": "other"})))
+    await look(cluster, registry)
+    assert unusable(registry) == ("model", 1.0)
+    cluster.config_maps["digits"] = config_map(dump(PROFILE))
+    await look(cluster, registry)
+    assert unusable(registry) == ("", 0.0)
 
 
 class Telling:

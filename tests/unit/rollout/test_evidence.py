@@ -430,6 +430,30 @@ def test_observed_is_true_only_where_copies_can_go_out(
     assert bool(plan.route.observe) is there, "what is in the way is tried again"
 
 
+BLIND = "guards input-drift, output-drift: the profile is not there"
+
+
+def blind(given: Given, *missing: str) -> Given:
+    results = tuple(GuardResult(name, Verdict.NO_DATA, given.now) for name in ("input-drift", "output-drift"))
+    return given.seeing(evaluation=Evaluation(0, V2, given.now, results, missing=missing, watch=True))
+
+
+def test_a_profile_that_cannot_be_used_is_told_and_ends_what_nobody_could_end() -> None:
+    given = told_of(at_rest(observing([ERRORS, PSI])), "input-psi")
+    assert blind(given).decide().status.drift, "no data alone ends nothing"
+    plan = blind(given, BLIND).decide()
+    found = condition(plan, "Observed")
+    assert (found.status, found.reason, found.message) == (ConditionStatus.FALSE, "ProfileUnusable", BLIND)
+    assert plan.status.drift == ()
+    assert reasons(plan) == ["ObserverMissing"], "nobody measured that the drift ended"
+    # It is told for as long as no watch says otherwise: an attempt, or a new operator, has none.
+    given = given.after(plan)
+    later = given.seeing(evaluation=None).decide()
+    assert condition(later, "Observed").reason == "ProfileUnusable"
+    again = blind(given).decide()
+    assert (condition(again, "Observed").reason, reasons(again)) == ("Copied", [])
+
+
 # -- the record ---------------------------------------------------------------------------------------------------
 
 
