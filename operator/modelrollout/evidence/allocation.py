@@ -10,7 +10,7 @@ from datetime import datetime
 from modelrollout.api.guard import DEFAULT_CONFIDENCE, Guard, Sli
 from modelrollout.evidence.bounds import is_sequential
 from modelrollout.evidence.context import Context
-from modelrollout.evidence.counted import CANDIDATE, STABLE, counted_queries, read_counted
+from modelrollout.evidence.counted import CANDIDATE, STABLE, Counted, counted_queries, read_counted
 from modelrollout.evidence.question import Query
 from modelrollout.evidence.slis import Indicator, catalog
 from modelrollout.evidence.statistics.eprocess import Evidence
@@ -48,7 +48,7 @@ def read_allocation(
     first = counted.cuts.spans.index(newest)
     expected = counted.shares[newest] / WHOLE
     look = _Look(
-        tuple(zip(counted.of(CANDIDATE, "total")[first:], counted.of(STABLE, "total")[first:], strict=True)),
+        tuple(zip(_asked(counted, CANDIDATE)[first:], _asked(counted, STABLE)[first:], strict=True)),
         counted.cuts.starts[first:],
         expected * (1 - TOLERANCE),
         min(expected * (1 + TOLERANCE), 1.0),
@@ -102,6 +102,11 @@ class _Look:
             if says >= -math.log1p(-DEFAULT_CONFIDENCE) and not self.against(place).refutes(DEFAULT_CONFIDENCE):
                 return place
         return None
+
+
+def _asked(counted: Counted, arm: int) -> list[float]:
+    """Requests that an arm got by piece, whether or not it ever answered."""
+    return [max(pair) for pair in zip(counted.of(arm, "total"), counted.of(arm, "sent"), strict=True)]
 
 
 def _entry(guards: Sequence[Guard], context: Context) -> Indicator:

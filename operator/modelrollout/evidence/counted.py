@@ -45,7 +45,7 @@ Counts = dict[str, list[float]]
 class Counted:
     """What both arms counted in each piece of the evidence, protocols and processes added up.
 
-    ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``buckets <bound>``), one number a piece.
+    ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``le <bound>``), one number a piece.
     ``compared`` says of each piece whether both arms had a share of the traffic there; ``shares`` are the candidate's
     by span, in parts per million (empty: not known).
     """
@@ -59,6 +59,16 @@ class Counted:
     def of(self, arm: int, role: str) -> Sequence[float]:
         """The counts of one role by piece; zeros where there are none."""
         return (self.candidate, self.stable)[arm].get(role) or [0.0] * len(self.cuts.times)
+
+    def unanswered(self, arm: int) -> list[float]:
+        """The requests by piece that were sent to an arm, and that nobody waits for any more without an answer.
+
+        Nothing where the gateway does not tell.
+        """
+        if not any(self.of(arm, "sent")):
+            return [0.0] * len(self.cuts.times)
+        columns = (self.of(arm, role) for role in ("sent", "total", "waiting", "retried"))
+        return [max(sent - gone - waits - again, 0.0) for sent, gone, waits, again in zip(*columns, strict=True)]
 
     def without(self, pieces: Collection[int]) -> Counted:
         """The same, had nothing been counted in these pieces."""
@@ -224,14 +234,16 @@ class _Reader:
             if arm is None or names == ("alive",):
                 continue
             there = there or arm == CANDIDATE
-            keys = [name for name in names if name in ("total", "errors")]
+            keys = [name for name in names if name in ("total", "errors", "sent", "retried")]
             if "buckets" in names:
                 keys.append(f"le {one.labels.get('le', '')}")
-            if keys:
+            if "waiting" in names:
+                keys, grown = ["waiting"], steps.change(one.samples)
+            elif keys:
                 grown = steps.growth(one.samples, restarts.get(cluster, scrapes.restarts))
-                for key in keys:
-                    have = arms[arm].get(key)
-                    arms[arm][key] = grown if have is None else [a + b for a, b in zip(have, grown, strict=True)]
+            for key in keys:
+                have = arms[arm].get(key)
+                arms[arm][key] = grown if have is None else [a + b for a, b in zip(have, grown, strict=True)]
         return there, scrapes.newest() or -math.inf, scrapes.gap
 
 
@@ -296,6 +308,15 @@ class _Steps:
         for piece, before, last in self.runs:
             grown[piece] += level[last] - level[before]
         return grown
+
+    def change(self, samples: Sequence[tuple[float, float]]) -> list[float]:
+        """How much one gauge changed in each piece; where it is not there it is 0."""
+        changed, level = [0.0] * self.count, dict(samples)
+        for piece, before, last in self.runs:
+            found = [level.get(self.times[index], 0.0) for index in (before, last)]
+            if all(map(math.isfinite, found)):
+                changed[piece] += found[1] - found[0]
+        return changed
 
     def _uneven(
         self, samples: Sequence[tuple[float, float]], restarts: Sequence[float], grown: list[float]

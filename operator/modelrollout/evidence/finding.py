@@ -117,19 +117,18 @@ def shared_pieces(counted: Counted, first: int, as_bad: Callable[[Sequence[int]]
     return tuple(piece for pieces in spans.values() if as_bad(pieces) for piece in pieces)
 
 
-def one_moment(guard: Guard, counted: Counted, now: datetime) -> Callable[[Sequence[int]], bool]:
-    """Which neighbouring pieces may be one moment, for a bound: two, or half a window where stable is no witness.
+def one_moment(guard: Guard, counted: Counted) -> Callable[[Sequence[int]], bool]:
+    """Which neighbouring pieces may be one moment, for a bound: two, or what half a window touches without a witness.
 
-    In the bake nothing tells a world that fails for a minute from a candidate that does.
+    In the bake stable has no traffic: nothing tells a world that fails for a minute from a candidate that does.
     """
     times, longest = counted.cuts.times, guard.window.total_seconds() / 2
-    ends = (*times[1:], now.timestamp())
 
     def together(pieces: Sequence[int]) -> bool:
         if len(pieces) <= 2:
             return True
         witnessed = all(counted.compared[piece] for piece in pieces)
-        return not witnessed and ends[pieces[-1]] - times[pieces[0]] <= longest
+        return not witnessed and times[pieces[-1]] - times[pieces[0] + 1] < longest
 
     return together
 

@@ -49,7 +49,7 @@ def bounded_latency(guard: Guard, entry: Indicator, counted: Counted, now: datet
     bounds, edges = _edges(entry, counted)
     quantile = entry.quantile or 0.0
     sides = _sides(guard, edges)
-    together = one_moment(guard, counted, now)
+    together = one_moment(guard, counted)
     evidence = averaged(
         [_beyond(counted, bounds[at], quantile, is_max, together) for is_max, at in sides if at is not None]
     )

@@ -21,7 +21,7 @@ takes more requests than a step may have, and after the last one there are none 
 
 def relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     """Test whether the candidate's ratio is above stable's at the same time by more than the least effect."""
-    mine, theirs = _outcomes(counted, CANDIDATE), _outcomes(counted, STABLE)
+    mine, theirs = _compared(counted, CANDIDATE), _compared(counted, STABLE)
     chunks = [Chunk(own, other) for own, other in zip(mine, theirs, strict=True)]
     evidence = rise(chunks, counted.cuts.starts, least_effect(guard))
     first = first_piece(guard, counted, evidence, now)
@@ -31,6 +31,8 @@ def relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     value = math.fsum(bad for _, bad in mine[first:]) / samples
     baseline = _standard(chunks[first:], counted.cuts.spans[first:])
     what = f"{guard.sli} is {value:.4g} against stable's {baseline:.4g} ({samples:.0f} and {stable:.0f} requests)"
+    lost = math.fsum(counted.unanswered(CANDIDATE)[first:])
+    what += f", {lost:.0f} never answered" if lost >= 1 else ""
     excess = value - baseline - least_effect(guard)
     error = math.sqrt(value * (1 - value) / samples + baseline * (1 - baseline) / stable)
     leans, more = excess > LEANING_ERRORS * error, counted.compared[-1]
@@ -39,8 +41,11 @@ def relative_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
 
 def bounded_ratio(guard: Guard, counted: Counted, now: datetime) -> Finding:
     """Test whether the candidate's ratio is above max or under min."""
-    pieces, theirs = _outcomes(counted, CANDIDATE, compared=False), _outcomes(counted, STABLE)
-    tests, together = [], one_moment(guard, counted, now)
+    pieces = _bounded(counted)
+    theirs = [
+        pair if there else (0.0, 0.0) for pair, there in zip(_answered(counted, STABLE), counted.compared, strict=True)
+    ]
+    tests, together = [], one_moment(guard, counted)
     if guard.max is not None:
         tests.append(above(pieces, counted.cuts.starts, guard.max, together))
     if guard.min is not None:
@@ -75,13 +80,36 @@ def _both(guard: Guard, mine: Sequence[tuple[float, float]], theirs: Sequence[tu
     return outside(guard, value) and ratio_as_bad(guard, value, samples, _share(theirs), stable)
 
 
-def _outcomes(counted: Counted, arm: int, *, compared: bool = True) -> list[tuple[float, float]]:
-    """Good and bad requests by piece; nothing where the arms are not compared."""
-    pairs = zip(counted.of(arm, "total"), counted.of(arm, "errors"), counted.compared, strict=True)
+def _compared(counted: Counted, arm: int) -> list[tuple[float, float]]:
+    """Good and bad requests by piece, those that nobody answered among the bad; nothing where no arms are compared."""
     return [
-        (total - min(bad, total), min(bad, total)) if there or not compared else (0.0, 0.0)
-        for total, bad, there in pairs
+        (good, bad + lost) if there else (0.0, 0.0)
+        for (good, bad), lost, there in zip(
+            _answered(counted, arm), counted.unanswered(arm), counted.compared, strict=True
+        )
     ]
+
+
+def _bounded(counted: Counted) -> list[tuple[float, float]]:
+    """Good and bad requests of the candidate by piece.
+
+    Clients may give up as often as they like, as a bound is about answers; but where stable has no traffic, no more
+    often than they gave up on stable: a model that hangs would pass for one without errors.
+    """
+    theirs = _compared(counted, STABLE)
+    lost = zip(counted.unanswered(STABLE), counted.compared, strict=True)
+    usual = math.fsum(one for one, there in lost if there) / max(_sum(theirs), 1.0)
+    return [
+        (good, bad if there else bad + max(lost - usual * (good + bad + lost), 0.0))
+        for (good, bad), lost, there in zip(
+            _answered(counted, CANDIDATE), counted.unanswered(CANDIDATE), counted.compared, strict=True
+        )
+    ]
+
+
+def _answered(counted: Counted, arm: int) -> list[tuple[float, float]]:
+    pairs = zip(counted.of(arm, "total"), counted.of(arm, "errors"), strict=True)
+    return [(total - min(bad, total), min(bad, total)) for total, bad in pairs]
 
 
 def _standard(chunks: Sequence[Chunk], spans_of: Sequence[int]) -> float:

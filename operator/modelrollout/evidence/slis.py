@@ -41,6 +41,8 @@ ROLES = {
     Kind.RATE: {"alive", "sentinel", "total"},
     Kind.QUANTILE: {"alive", "sentinel", "buckets"},
 }
+UNANSWERED = {"sent", "waiting", "retried"}
+"""Roles that a ratio has besides where the gateway can tell the requests that nobody answered; all of them or none."""
 
 
 class _Entry(BaseModel):
@@ -51,7 +53,8 @@ class Counters(_Entry):
     """The counters of one SLI and protocol: what to select, and which labels give a series its role.
 
     ``alive`` is a series that is there whenever the process is scraped, ``sentinel`` the counter that a cluster has
-    once it had a request. ``blind`` says for which sources these counters tell nothing, and why.
+    once it had a request. Of those ``sent`` to an arm some are still ``waiting`` (a gauge), some were ``retried``: who
+    is neither, nor in the ``total``, gave up. ``blind`` says for which sources these counters tell nothing, and why.
     """
 
     select: str
@@ -112,7 +115,8 @@ class Indicator(_Entry):
         if (self.kind is Kind.QUANTILE) != (self.quantile is not None):
             raise ValueError("quantile belongs to kind quantile, and only there")
         for counters in (self.http, self.grpc):
-            if set(counters.series) != ROLES[self.kind]:
+            more = set(counters.series) - ROLES[self.kind]
+            if not ROLES[self.kind] <= set(counters.series) or more not in (set(), UNANSWERED):
                 raise ValueError(f"kind {self.kind} needs the roles {', '.join(sorted(ROLES[self.kind]))}")
         return self
 

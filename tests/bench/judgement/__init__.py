@@ -17,7 +17,7 @@ from tests.bench.judgement.verdicts import Found
 from tests.bench.result import Result
 
 FOLDER = Path(__file__).resolve().parents[3] / ".local" / "bench"
-GOOD_SEEDS, BAD_SEEDS, QUICK_SEEDS = 53, 30, 3
+GOOD_SEEDS, BAD_SEEDS, QUICK_SEEDS = 46, 30, 3
 BASE_ERRORS, LEAST_RISE = 0.003, 0.002
 
 

@@ -31,7 +31,10 @@ BOUNDS = tuple("+Inf" if math.isinf(edge) else f"{edge:g}" if edge < 1e6 else f"
 
 @dataclass
 class _Proxy:
-    """One proxy: ``counts`` are, by arm, the failed requests and those in each bucket since it began."""
+    """One proxy: ``counts`` are, by arm, the failed requests and those in each bucket since it began.
+
+    ``given_up`` are, by arm, those that nobody answered: as measured, Envoy counts them in its total only.
+    """
 
     number: int
     share: float
@@ -40,6 +43,7 @@ class _Proxy:
     began: float = 0.0
     now: float = 0.0
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    given_up: list[int] = field(default_factory=lambda: [0, 0])
 
     @property
     def instance(self) -> str:
@@ -107,7 +111,7 @@ class Fleet:
             proxy.now = stop
             for restart in self.world.restarts:
                 if restart.at == stop and restart.proxy == proxy.number:
-                    proxy.counts, proxy.began = _nothing(), stop
+                    proxy.counts, proxy.began, proxy.given_up = _nothing(), stop, [0, 0]
                     proxy.lives += restart.pod
 
     def _serve(self, proxy: _Proxy, stop: float) -> None:
@@ -128,6 +132,9 @@ class Fleet:
         counts = [count] if len(parts) == 1 else self._random.multinomial(count, [part.share for part in parts])
         before = int(proxy.counts[arm, 0])
         for number, part in zip(counts, parts, strict=True):
+            if part.hangs:
+                hung = int(self._random.binomial(number, part.hangs))
+                number, proxy.given_up[arm] = number - hung, proxy.given_up[arm] + hung
             proxy.counts[arm, 0] += self._random.binomial(number, part.errors)
             proxy.counts[arm, 1:] += self._random.multinomial(number, bucket_shares(part.median, part.sigma))
         return int(proxy.counts[arm, 0]) - before
@@ -141,9 +148,9 @@ class Fleet:
             failed = int(proxy.counts[arm, 0])
             cumulative = np.cumsum(proxy.counts[arm, 1:]).tolist()
             total = cumulative[-1]
-            if not total:
+            if not total + proxy.given_up[arm]:
                 continue  # Envoy makes the counters of a cluster with its first request
-            self._note(proxy, arm, "envoy_cluster_upstream_rq_total", "", when, total)
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_total", "", when, total + proxy.given_up[arm])
             self._note(proxy, arm, "envoy_cluster_upstream_rq_completed", "", when, total)
             if total > failed:
                 self._note(proxy, arm, "envoy_cluster_upstream_rq_xx", "2", when, total - failed)

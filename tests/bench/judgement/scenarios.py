@@ -184,6 +184,37 @@ def _cold(random: Random) -> World:
     return base.world(answers, breaks=tuple(BEFORE + 0.2 + step for step in range(0, 25, 5)))
 
 
+def _caches(random: Random) -> World:
+    """The first ninety seconds of the candidate are twice as slow, or three times as slow and less and less so."""
+    base = Base.draw(random)
+    falls = bool(random.integers(0, 2))
+
+    def answers(arm: int, now: float, age: float) -> Parts:
+        slower = round(1 + 2 * max(0.0, 1 - age / 90), 1) if falls else 2.0
+        return (base.now(now).like(slower=slower if arm == CANDIDATE and age < 90 else 1.0),)
+
+    return base.world(answers, breaks=tuple(BEFORE + 0.2 + step for step in range(0, 100, 5)))
+
+
+def _narrow(random: Random) -> World:
+    """Nearly all requests take the same time, anywhere between Envoy's edges; the candidate is 5 % slower."""
+    base = Base.draw(random)
+    base = replace(base, part=replace(base.part, sigma=float(random.uniform(0.1, 0.2))))
+    return base.world(lambda arm, now, age: (base.now(now).like(slower=1.05 if arm == CANDIDATE else 1.0),))
+
+
+def _minute(random: Random) -> World:
+    """A dependency fails for a minute, about when the candidate gets all traffic or in the bake."""
+    base = Base.draw(random)
+    begin = BEFORE + STEPPING + float(random.choice([random.uniform(-8, 8), random.uniform(10, 500)]))
+    rise, slower = float(random.choice([0.1, 0.3, 0.6, 1.0])), float(random.choice([1.0, 3.0, 10.0]))
+
+    def answers(arm: int, now: float, age: float) -> Parts:
+        return (base.now(now).like(rise, slower) if begin <= now < begin + 60 else base.now(now),)
+
+    return base.world(answers, breaks=(begin, begin + 60))
+
+
 def _outage(mode: str) -> Callable[[Random], World]:
     def draw(random: Random) -> World:
         base = Base.draw(random)
@@ -280,6 +311,10 @@ def _bad_slice(good: Part, age: float) -> Parts:
     return (good.like(share=0.95), good.like(1.0, share=0.05))
 
 
+def _hangs(good: Part, age: float) -> Parts:
+    return (replace(good, hangs=0.03),)
+
+
 def _outputs_shifted(random: Random) -> World:
     """The candidate predicts other classes: three of ten answers move to the rarer ones (PSI 0.36)."""
     shifted = np.array(CLASSES) * 0.7 + np.array(CLASSES[::-1]) * 0.3
@@ -296,6 +331,9 @@ SCENARIOS = (
     Scenario("proxy restarts", GOOD, "four times a proxy restarts or is replaced", _restarts),
     Scenario("pod restart", GOOD, "one of four pods of the candidate restarts", _pod_restart),
     Scenario("cold start", GOOD, "the candidate's first 20 s are five times as slow", _cold),
+    Scenario("cold caches", GOOD, "the candidate's first 90 s are two to three times as slow", _caches),
+    Scenario("narrow latencies", GOOD, "all requests take about as long, the candidate's 5 % longer", _narrow),
+    Scenario("a minute in the bake", GOOD, "10-100 % fail for a minute at or after the promotion", _minute),
     Scenario("drift of errors", GOOD, "1-8 points more errors on both arms", _drift_errors),
     Scenario("drift of latency", GOOD, "20-150 % slower on both arms", _drift_latency),
     Scenario("drift at a step", GOOD, "errors of both arms jump as the weight does (Simpson)", _simpson),
@@ -323,6 +361,7 @@ SCENARIOS = (
     Scenario("bad pod: fails", BAD, "one pod of five fails 20 % of its requests", _candidate(_bad_pod_fails)),
     Scenario("bad pod: slow", BAD, "one pod of five is four times as slow", _candidate(_bad_pod_slow)),
     Scenario("bad slice", BAD, "5 % of the requests always fail", _candidate(_bad_slice)),
+    Scenario("hangs", BAD, "3 % of the requests are never answered, clients give up", _candidate(_hangs)),
     Scenario("output shift", BAD, "other classes (PSI 0.36), as fast and without errors", _outputs_shifted),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

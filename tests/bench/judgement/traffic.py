@@ -29,17 +29,18 @@ class Part:
     """A share of an arm's requests that all are answered alike: those of one pod, or of one kind.
 
     ``errors`` is the share that fails; times are lognormal with this ``median`` (milliseconds) and ``sigma`` of the
-    logarithm.
+    logarithm. ``hangs`` is the share that is never answered until the client gives up.
     """
 
     share: float = 1.0
     errors: float = 0.003
     median: float = 20.0
     sigma: float = 0.5
+    hangs: float = 0.0
 
     def like(self, errors: float = 0.0, slower: float = 1.0, share: float = 1.0) -> Part:
         """The same with more errors (added), slower (times), and only this share of the requests."""
-        return Part(self.share * share, min(self.errors + errors, 1.0), self.median * slower, self.sigma)
+        return Part(self.share * share, min(self.errors + errors, 1.0), self.median * slower, self.sigma, self.hangs)
 
 
 Parts = tuple[Part, ...]

@@ -99,6 +99,21 @@ class Envoy:
         for bound in ("0.5", "1", "5", "10", "25", "50", "100", "250", "500", "1000", "+Inf"):
             self.add("envoy_cluster_upstream_rq_time_bucket", count if milliseconds <= float(bound) else 0, le=bound)
 
+    def take(self, count: int) -> None:
+        """Send requests to the arm, which does not answer them yet."""
+        self.add("envoy_cluster_upstream_rq_total", count)
+        self.add("envoy_cluster_upstream_rq_active", count)
+
+    def leave(self, count: int) -> None:
+        """Clients give up: as measured on a real Envoy, nothing counts that."""
+        self.add("envoy_cluster_upstream_rq_active", -count)
+
+    def finish(self, count: int) -> None:
+        """The arm answers requests that it took."""
+        self.leave(count)
+        self.add("envoy_cluster_upstream_rq_completed", count)
+        self.add("envoy_cluster_upstream_rq_xx", count, envoy_response_code_class="2")
+
     def turn_away(self, count: int) -> None:
         """Answer requests for which no pod can be reached; Envoy does not count them in its total."""
         self.add("envoy_cluster_upstream_rq_completed", count)

@@ -72,6 +72,80 @@ class World:
 HALF = weighed((0, 50))
 
 
+class TestUnanswered:
+    """Routes have no timeout: who gives up on a model that hangs is counted among the requests that were sent only."""
+
+    @staticmethod
+    def given_up(world: World, until: int, mine: int, theirs: int = 0, after: int = 0) -> World:
+        """Clients of each arm give up on so many requests a scrape, after so many seconds."""
+        patience: list[tuple[int, Envoy, int]] = []
+        while world.time < until:
+            for arm, count in ((world.candidate, mine), (world.stable, theirs)):
+                arm.take(count)
+                patience.append((world.time + after, arm, count))
+            for _, arm, count in [one for one in patience if one[0] <= world.time]:
+                arm.leave(count)
+            patience = [one for one in patience if one[0] > world.time]
+            world.run(world.time + world.every, (10, 0), (10, 0))
+        return world
+
+    @pytest.mark.parametrize("after", [0, 20])
+    def test_a_candidate_that_hangs_now_and_then(self, after: int) -> None:
+        world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, after=after)
+        result = world.judge(ERRORS, HALF)
+        assert (result.verdict, result.value) == (Verdict.BREACH, pytest.approx(5 / 55, abs=0.015))
+        assert "never answered" in result.message
+
+    def test_a_candidate_that_answers_nothing(self) -> None:
+        world = World().run(0, (0, 0), (20, 0))
+        while world.time < 120:
+            world.candidate.take(50)
+            world.candidate.leave(50)
+            world.run(world.time + 5, (0, 0), (10, 0))
+        assert (world.judge(ERRORS, HALF).verdict, world.judge(ERRORS, HALF).value) == (Verdict.BREACH, 1.0)
+        questions = allocation_queries((ERRORS,), HALF, at(world.time))
+        answers = {query.name: world.storage.asked(query) for query in questions}
+        found = read_allocation((ERRORS,), HALF, answers, at(world.time))
+        assert found is not None
+        assert found.effective
+
+    def test_clients_that_give_up_on_both(self) -> None:
+        world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, 5)
+        assert world.judge(ERRORS, HALF).verdict is Verdict.PASS
+
+    def test_a_slow_candidate_is_waited_for(self) -> None:
+        """Its answers take two minutes: all that it was sent it either answered, or it is waited for."""
+        world = World().run(0, (0, 0), (20, 0))
+        taken = 0
+        while world.time < 300:
+            world.candidate.take(5)
+            taken += 1
+            if taken > 24:
+                world.candidate.finish(5)
+            world.run(world.time + 5, (0, 0), (10, 0))
+            assert world.judge(ERRORS, HALF).verdict is not Verdict.BREACH
+        assert world.judge(ERRORS, HALF).verdict is Verdict.PASS
+
+    def test_in_the_bake_a_bound_is_broken_by_those_that_hang(self) -> None:
+        bake = weighed((0, 50), (200, 100))
+        world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, 5)
+        usual = self.given_up(world, 300, 5)
+        assert usual.judge(with_(LIMIT, max=0.05), bake).verdict is Verdict.PASS
+        assert self.given_up(usual, 500, 50).judge(with_(LIMIT, max=0.05), bake).verdict is Verdict.BREACH
+
+    def test_beside_stable_a_bound_is_about_answers(self) -> None:
+        world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, 5)
+        assert world.judge(LIMIT, HALF).verdict is Verdict.PASS
+
+    def test_retries_are_no_requests(self) -> None:
+        world = World().run(0, (0, 0), (20, 0))
+        while world.time < 200:
+            for name in ("total", "retry"):
+                world.candidate.add(f"envoy_cluster_upstream_rq_{name}", 5)
+            world.run(world.time + 5, (10, 0), (10, 0))
+        assert world.judge(ERRORS, HALF).verdict is Verdict.PASS
+
+
 class TestRelativeToStable:
     def test_more_errors_than_stable(self) -> None:
         world = World().run(0, (0, 0), (20, 0.02)).run(300, (10, 0.4), (10, 0.01))
@@ -221,7 +295,7 @@ class TestLatency:
         guard = Guard(name="slow", sli=Sli.LATENCY_P95, max=0.04, confidence=0.999)
         assert world.judge(guard, HALF).verdict is Verdict.BREACH
         unknown = world.judge(with_(guard, max=0.06), HALF)
-        assert (unknown.verdict, unknown.value) == (Verdict.NO_DATA, pytest.approx(0.067, abs=0.001))
+        assert (unknown.verdict, unknown.value) == (Verdict.NO_DATA, pytest.approx(0.083, abs=0.001))
         assert unknown.message.endswith("max lies inside a bucket: give an edge of it, 0.1 s is the next")
         assert world.judge(with_(guard, max=0.1), HALF).verdict is Verdict.PASS
 
@@ -336,8 +410,15 @@ class TestBoundWithConfidence:
     def test_in_the_bake_trouble_that_lasts_is_a_breach(self, guard: Guard) -> None:
         guard = with_(guard, window=timedelta(minutes=3))
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0)).run(420, (20, 0), (0, 0))
-        world.run(540, (20, 20), (0, 0), slow=70)
+        world.run(560, (20, 20), (0, 0), slow=70)
         assert world.judge(guard, weighed((0, 50), (300, 100))).verdict is Verdict.BREACH
+
+    def test_trouble_that_begins_just_before_the_bake_is_an_incident_too(self) -> None:
+        """Between a scrape under one weight and the next under another nothing is counted: that parts nothing."""
+        guard, bake = with_(LIMIT, window=timedelta(minutes=3)), weighed((0, 50), (300, 100))
+        world = World().run(0, (0, 0), (20, 0)).run(278, (10, 0), (10, 0)).run(300, (10, 10), (10, 10))
+        found = [world.run(end, (20, 20), (0, 0)).judge(guard, bake).verdict for end in (310, 320, 330, 340)]
+        assert Verdict.BREACH not in found
 
     def test_beside_a_witness_a_minute_of_trouble_is_a_breach(self) -> None:
         guard = with_(LIMIT, window=timedelta(minutes=3))

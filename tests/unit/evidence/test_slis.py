@@ -92,7 +92,7 @@ def test_a_source_without_counters_is_said() -> None:
     [
         ("http", {"__name__": "envoy_cluster_upstream_rq_xx", "envoy_response_code_class": "5"}, ("errors",)),
         ("http", {"__name__": "envoy_cluster_upstream_rq_xx", "envoy_response_code_class": "4"}, ()),
-        ("http", {"__name__": "envoy_cluster_upstream_rq_total"}, ("sentinel",)),
+        ("http", {"__name__": "envoy_cluster_upstream_rq_total"}, ("sentinel", "sent")),
         ("http", {"__name__": "envoy_cluster_upstream_rq_completed"}, ("total",)),
         ("grpc", {"__name__": "envoy_cluster_grpc_ModelInfer_13"}, ("errors",)),
         ("grpc", {"__name__": "envoy_cluster_upstream_rq_xx", "envoy_response_code_class": "5"}, ("errors",)),

@@ -71,11 +71,12 @@ def mixed(growth: Sequence[Sequence[float]], starts: Sequence[float], together: 
 def _moment(says: Sequence[float], start: int, together: Together) -> tuple[int, ...]:
     """The loudest chunk from ``start`` on, and the louder ones beside it, as many as belong together.
 
-    ``says`` is what each chunk says alone. They may lie before the start: bets begin at a few chunks only.
+    ``says`` is what each chunk says alone: one without requests nothing, so it parts none. They may lie before the
+    start: bets begin at a few chunks only.
     """
     first = last = max(range(start, len(says)), key=lambda place: says[place])
     while True:
-        beside = [place for place in (first - 1, last + 1) if 0 <= place < len(says) and says[place] > 0]
+        beside = [place for place in (first - 1, last + 1) if 0 <= place < len(says) and says[place] >= 0]
         for place in sorted(beside, key=lambda place: says[place], reverse=True):
             wider = range(min(first, place), max(last, place) + 1)
             if together(wider):

@@ -79,6 +79,10 @@ class TestEvidence:
         found = mixed(growth, starts, lambda chunks: True)
         assert (found.moment, math.exp(found.spread)) == ((0, 1, 2, 3), pytest.approx(4))
 
+    def test_chunks_without_requests_part_no_moment(self) -> None:
+        growth = [[math.log(5)], [0.0], [math.log(50)], [math.log(0.5)]]
+        assert mixed(growth, [0.0, *[NOTHING] * 3], lambda chunks: len(chunks) <= 3).moment == (0, 1, 2)
+
     def test_a_chunk_belongs_to_the_moment_by_all_its_bets(self) -> None:
         """Half of the last one is good: the bet that gained most loses there, another gains."""
         growth = [[math.log(100), math.log(5)], [math.log(0.1), math.log(4)]]
