@@ -143,11 +143,11 @@ class ConditionType(StrEnum):
         "Observed",
         "The observer of this namespace gets copies of the requests.",
         (
-            "The spec asks for observation and nothing is copied, drift is not known: there is no observer here, or "
+            "The spec asks for observation and nothing is counted, drift is not known: there is no observer here, "
             "something keeps copies from it (a Service of somebody else named `<name>--observer`, a missing "
-            "permission)."
+            "permission), or it cannot use the profile."
         ),
-        "Add the namespace to the Helm value observer.namespaces, or remove what the message names.",
+        "Add the namespace to the Helm value observer.namespaces, or mend what the message names.",
     )
     DRIFT_DETECTED = (
         "DriftDetected",
@@ -286,7 +286,7 @@ class EventReason(StrEnum):
     )
     OBSERVER_MISSING = (
         "ObserverMissing",
-        "The spec asks for observation and nothing can be copied to an observer.",
+        "The spec asks for observation and nothing is counted.",
         "See condition Observed.",
     )
     GATE_WARNED = (
