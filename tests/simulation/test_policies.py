@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from modelrollout.api.status import Outcome, Phase
+from modelrollout.ports import Answer
 from tests.builders import ERRORS, NAME, NAMESPACE, Manifest
 from tests.simulation.simulation import Simulation
-from tests.simulation.test_stories import LONG, V1, V2, story
+from tests.simulation.test_stories import LONG, V1, V2, V3, story
 
 NAMED = {"policies": [{"kind": "ClusterRolloutPolicy", "name": "house"}], "unguarded": False, "guards": ()}
 
@@ -160,6 +162,38 @@ def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, rest
         label(run, tier="gold")
         end = await run.settle()
         assert (end.stable, end.quarantined) == (V2, ())
+
+    story(tell)
+
+
+def test_a_query_that_a_policy_corrects_is_tried_by_itself() -> None:
+    """It answers many series: that shows only when it is asked, and the spec of the ModelDeployment never changes."""
+
+    async def tell(run: Simulation) -> None:
+        ask = run.metrics.query_range
+
+        async def many(query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+            answer = await ask(query, start, end, step)
+            return Answer("matrix", answer.series * 2) if "many_series" in query else answer
+
+        run.metrics.query_range = many  # type: ignore[method-assign]
+        await served_by_policy(run)
+        await run.settle()
+        put(run, 0.05, kind="RolloutPolicy", name="all", selector={"matchLabels": {}})
+        body = _policy(run, "all")
+        guard = {"name": "load", "query": 'many_series{revision="$revision"}', "max": 9}
+        run.store.write({**body, "spec": {**body["spec"], "guards": [guard]}})
+        run.apply("3.0.0", steps=LONG, **NAMED)
+        end = await run.settle()
+        assert (end.phase, end.stable) == (Phase.INVALID, V2)
+        assert run.status.message.endswith("(the guard is of RolloutPolicy all)")
+        await run.restart()
+        await run.advance(600)
+        assert run.status.phase == Phase.INVALID
+        guard = {**guard, "query": 'max(one_series{revision="$revision"})'}
+        run.store.write({**body, "spec": {**body["spec"], "guards": [guard]}})
+        end = await run.settle()
+        assert (end.phase, end.stable) == (Phase.IDLE, V3)
 
     story(tell)
 

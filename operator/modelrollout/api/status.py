@@ -291,6 +291,8 @@ class RolloutStatus(StatusModel):
     """When it ended."""
     guards: Annotated[tuple[GuardStatus, ...], First(GUARD_LIMIT), ListKey("name")] = ()
     """What each guard said last."""
+    refused_guards: Word = ""
+    """Digest of the guards of an attempt that ended because one can never be judged: others begin another attempt."""
     arms: Annotated[tuple[ArmStatus, ...], First(2)] = ()
     """The result of an A/B test so far, by arm."""
     gates: Annotated[tuple[GateStatus, ...], First(GATE_LIMIT), ListKey("name")] = ()

@@ -20,7 +20,7 @@ from modelrollout.render.names import owner_uid, revision_of
 from modelrollout.render.pods import observe_workload
 from modelrollout.render.readback import observe_traffic
 from modelrollout.render.revision import settings_problem
-from modelrollout.rollout.observed import Observed, Workload
+from modelrollout.rollout.observed import Evaluation, Observed, Workload
 from modelrollout.settings import GatewayProfile, Settings
 
 SERVICE_SETTLE = timedelta(seconds=2)
@@ -66,7 +66,7 @@ def gather(
         route=replace(route, accepted_since=record.accepted_since(route, now)),
         probe=record.probe,
         gates=dict(record.gates),
-        evaluation=record.evaluation,
+        evaluation=_explained(record.evaluation, resolution),
         problem=settings_problem(deployment, settings)
         or resolution.problem
         or _guards_problem(key, resolution, settings),
@@ -79,7 +79,23 @@ def gather(
         models={each.name: (each.model, each.version) for each in own},
         claimed=claims.claimed(key),
         silent_since=record.silent_since(route, now),
+        definitions=resolution.definitions,
         observer=observer,
+    )
+
+
+def _explained(evaluation: Evaluation | None, resolution: Resolution) -> Evaluation | None:
+    """The evaluation; where a guard can never be judged, with the policy that it is of."""
+    if evaluation is None or not any(result.invalid for result in evaluation.results):
+        return evaluation
+    return replace(
+        evaluation,
+        results=tuple(
+            replace(result, invalid=f"{result.invalid} (the guard is of {whose})")
+            if result.invalid and (whose := resolution.policy_of(result.name))
+            else result
+            for result in evaluation.results
+        ),
     )
 
 

@@ -90,6 +90,10 @@ class Resolution:
     problem: str | None = None
     guardless: bool = False
 
+    def policy_of(self, guard: str) -> str:
+        """The title of the policy that brought the guard; empty for one of its own."""
+        return next((each.source for each in self.origins if each.guard == guard and each.source != OWN), "")
+
     def explained(self, problem: str | None) -> str | None:
         """``problem`` of the effective wish, saying of a guard that a policy brought which policy that is."""
         for origin in self.origins:

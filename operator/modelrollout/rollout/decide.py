@@ -17,6 +17,7 @@ from modelrollout.rollout.draft import Draft, draft, event
 from modelrollout.rollout.drift import watch_request
 from modelrollout.rollout.observed import Backend, Observed
 from modelrollout.rollout.plan import ARMED, WHOLE, Plan
+from modelrollout.rollout.record import guards_digest
 from modelrollout.rollout.rollback import (
     ABORTED,
     SCALED_TO_ZERO,
@@ -200,6 +201,7 @@ def rest(situation: Situation) -> Draft:
         and last is not None
         and (last.reason, last.revision) == (QUERY_INVALID, desired)
         and situation.status.observed_generation == situation.deployment.metadata.generation
+        and last.refused_guards in ("", guards_digest(situation))
     ):
         return _resting(situation, Phase.INVALID, last.message, invalid=last.message)
     concludes = course_of(situation.spec).ending is Ending.CONCLUDE

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from modelrollout.api.durations import format_duration
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
-from modelrollout.api.reasons import EventReason
+from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import (
     HISTORY_LIMIT,
     CommandRecord,
@@ -19,7 +19,7 @@ from modelrollout.api.status import (
 )
 from modelrollout.rollout.gates import given_up
 from modelrollout.rollout.plan import EvaluationRequest, EventPlan, Notification, ProbeRequest, RoutePlan, Source, Span
-from modelrollout.rollout.record import ENDINGS, KEPT_AFTER_THE_END, Kind, decided, evidence, spans
+from modelrollout.rollout.record import ENDINGS, KEPT_AFTER_THE_END, Kind, decided, evidence, guards_digest, spans
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.weights import FULL
 
@@ -159,6 +159,7 @@ def closed(
             "weight": 100.0 if outcome is Outcome.PROMOTED else 0.0,
             "ramp": 0.0,
             "gates": given_up(attempt.gates),
+            "refused_guards": guards_digest(situation) if reason == AttemptReason.GUARD_QUERY_INVALID else "",
             **evidence(situation),
         }
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from modelrollout.api.contract import Contract
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import GuardRecord, GuardStatus, Verdict
 from modelrollout.rollout.plan import Source
 
@@ -292,7 +293,7 @@ class Observed:
     its own was promoted. ``models`` are Triton's name and the version of the model, by revision. ``claimed`` is the
     sentence that names an older ModelDeployment with one of our hostnames at our gateway. ``observer`` False: the spec
     asks for observation and there is no observer in this namespace (a mirror to nothing fails all users); ``uncopied``
-    says what keeps copies from one that is there.
+    says what keeps copies from one that is there. ``definitions`` are the SLIs of policies that the guards use.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -308,6 +309,7 @@ class Observed:
     records: tuple[str, ...] = ()
     known_good: frozenset[str] = frozenset()
     models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    definitions: tuple[SliDefinition, ...] = ()
     claimed: str | None = None
     silent_since: datetime | None = None
     observer: bool = True

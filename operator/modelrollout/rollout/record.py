@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 
 from modelrollout.api.status import DECISION_LIMIT, ArmStatus, ComparisonStatus, Decision, RolloutStatus
 from modelrollout.rollout.judgement import current, of_attempt
@@ -84,6 +85,12 @@ def evidence(situation: Situation) -> dict[str, object]:
         "arms": arm_statuses(situation),
         "comparison": comparison_status(situation),
     }
+
+
+def guards_digest(situation: Situation) -> str:
+    """What the guards ask, policies included: other guards have another digest."""
+    parts = (*situation.spec.guards, *situation.observed.definitions)
+    return sha256("\n".join(part.model_dump_json() for part in parts).encode()).hexdigest()[:16]
 
 
 def arm_statuses(situation: Situation) -> tuple[ArmStatus, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 
+from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import Condition, ConditionStatus, Phase, Verdict
 from modelrollout.rollout.observed import GateState, Route
 from modelrollout.rollout.plan import ARMED, WHOLE
@@ -136,6 +139,22 @@ def test_a_query_that_can_never_work_is_not_tried_again_before_the_spec_changes(
     assert again.status == given.status
     other = Given(generation=2, guards=()).having(**dict(given.status))
     assert other.decide().status.phase is Phase.PREPARING
+
+
+def test_a_query_that_can_never_work_is_tried_again_when_a_policy_changes_it() -> None:
+    """The generation of the spec does not change then."""
+    given = verifying().judged(Verdict.NO_DATA, invalid="answers 7 series")
+    given.after(given.decide())
+    rollout = given.wish.spec.rollout
+    guards = tuple(guard.model_copy(update={"min_samples": 7}) for guard in rollout.guards)
+    spec = given.wish.spec.model_copy(update={"rollout": rollout.model_copy(update={"guards": guards})})
+    assert guards
+    definition = SliDefinition(name="price", unit="eur", query="max(price)")
+    other_guards, other_sli = copy(given), copy(given).seeing(definitions=(definition,))
+    other_guards.wish = given.wish.model_copy(update={"spec": spec})
+    for changed in (other_guards, other_sli):
+        assert changed.decide().status.phase is Phase.PREPARING
+    assert given.decide().status == given.status
 
 
 def test_why_prometheus_does_not_answer_is_told_once_for_each_spec() -> None:

@@ -27,6 +27,9 @@ EFFECT_TONES = {
     Effect.NONE: Tone.GOOD,
 }
 
+LONGEST_QUERY = 500
+"""Characters of a query that people are shown: growth() of a policy's SLI makes thousands."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -149,7 +152,8 @@ def _guard(checked: Checked, width: int | None) -> list[Line]:
     lines += paragraph(where, width, "      ") if where else []
     for name, query in checked.resolved.queries.items():
         label = "" if name == "query" else f"{name}: "
-        lines += paragraph(f"{label}{query}", width, "      ", Tone.FAINT)
+        told = query if len(query) <= LONGEST_QUERY else f"{query[:LONGEST_QUERY]} ... (all of it with -o json)"
+        lines += paragraph(f"{label}{told}", width, "      ", Tone.FAINT)
     return lines
 
 
