@@ -178,13 +178,14 @@ def _progressing(situation: Situation, state: Draft) -> Judged:
 
 
 def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...]:
-    """What the trial before the first traffic found, until every guard has a value; nothing without guards."""
+    """What the trial before the first traffic found, until every guard counts; nothing without guards."""
     kind = ConditionType.EVIDENCE_AVAILABLE
     if not situation.spec.guards:
         return ()
     found = (kind, True, "Found", "every series that the guards need is there")
     seen, trial = current(situation), of_attempt(situation)
-    if seen is not None and seen.results and all(result.value is not None for result in seen.results):
+    # Requests that are too few for a value were counted: their series are there.
+    if seen is not None and seen.results and all(each.value is not None or each.samples for each in seen.results):
         return (found,)
     if situation.status.phase not in BEFORE_TRAFFIC or state.phase is Phase.PREPARING or trial is None:
         return ((kind, None, "", ""),)

@@ -552,10 +552,21 @@ def test_series_that_a_trial_did_not_find_are_told_once() -> None:
     assert reasons(given.after(plan).decide()) == []
 
 
-@pytest.mark.parametrize(("value", "known"), [(0.001, ConditionStatus.TRUE), (None, ConditionStatus.FALSE)])
-def test_series_that_came_back_are_no_longer_missing(value: float | None, known: ConditionStatus) -> None:
+@pytest.mark.parametrize(
+    ("value", "samples", "known"),
+    [
+        (0.001, None, ConditionStatus.TRUE),
+        (None, 7.0, ConditionStatus.TRUE),
+        (None, 0.0, ConditionStatus.FALSE),
+        (None, None, ConditionStatus.FALSE),
+    ],
+)
+def test_series_that_came_back_are_no_longer_missing(
+    value: float | None, samples: float | None, known: ConditionStatus
+) -> None:
     given = Given().stepping(2)
     missing = Condition(type="EvidenceAvailable", status=ConditionStatus.FALSE, message="no series", reason="Missing")
     given.status = given.status.model_copy(update={"conditions": (*given.status.conditions, missing)})
     verdict = Verdict.NO_DATA if value is None else Verdict.PASS
-    assert condition(given.judged(verdict, value=value).decide(), "EvidenceAvailable").status is known
+    given.judged(verdict, value=value, samples=samples)
+    assert condition(given.decide(), "EvidenceAvailable").status is known
