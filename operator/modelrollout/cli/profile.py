@@ -128,6 +128,9 @@ def show(file: Path) -> None:
     """Show a profile (or the ConfigMap that has it) as a table: a bar for each bin."""
     found = _read(file)
     click.echo(f"model {found.model}, made of {_many(found.samples, 'row')}")
+    labels = next((part for part in found.outputs if part.kind == "label"), None)
+    if labels is not None:
+        click.echo(f"label flips and true labels are those of output {labels.output}: {', '.join(list(labels.classes)[:8])}")
     for what, parts in (("feature", found.features), ("output", found.outputs)):
         for part in parts:
             tensor = getattr(part, "input", None) or getattr(part, "output", "")

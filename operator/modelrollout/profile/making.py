@@ -73,9 +73,9 @@ def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]]
     features = [
         part for part in (_checked(column.name, _feature, column, bins) for column in columns) if part.missing < 1.0
     ]
-    answers = [
-        part for name, values in sorted(outputs.items()) for part in _checked(name, _outputs, name, values, bins)
-    ]
+    # The first label output is what true labels are joined with: a class a row goes before rows of probabilities.
+    ordered = sorted(outputs.items(), key=lambda item: item[1][:1].size > 1)
+    answers = [part for name, values in ordered for part in _checked(name, _outputs, name, values, bins)]
     nothing = [part.name for part in answers if part.missing == 1.0]
     if nothing:
         raise ProfileError(f"no row has a value of output {', '.join(nothing[:5])}: leave it out")

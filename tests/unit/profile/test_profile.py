@@ -201,6 +201,16 @@ def test_a_column_without_a_value_is_left_out() -> None:
         make("m", [there], {"S": nothing.values})
 
 
+def test_true_labels_are_those_of_the_output_with_one_class_a_row() -> None:
+    answers = {
+        "CONF": np.array([[0.9, 0.1], [0.2, 0.8]]),
+        "ROUTE": np.array(["tech", "sales"], dtype=object),
+        "AGAIN": np.array([[1], [0]]),
+    }
+    made = make("m", [Column("a", "X", (0,), np.array([1.0, 2.0]))], answers)
+    assert [part.name for part in made.outputs] == ["ROUTE", "AGAIN", "CONF"], "words are what people know of the truth"
+
+
 def test_outputs_become_labels_or_numbers() -> None:
     random = np.random.default_rng(1)
     chances = random.dirichlet((1, 1, 1), 50)
