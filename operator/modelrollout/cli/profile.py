@@ -130,7 +130,8 @@ def show(file: Path) -> None:
     click.echo(f"model {found.model}, made of {_many(found.samples, 'row')}")
     labels = next((part for part in found.outputs if part.kind == "label"), None)
     if labels is not None:
-        click.echo(f"label flips and true labels are those of output {labels.output}: {', '.join(list(labels.classes)[:8])}")
+        classes = ", ".join(list(labels.classes)[:8])
+        click.echo(f"label flips and true labels are those of output {labels.output}: {classes}")
     for what, parts in (("feature", found.features), ("output", found.outputs)):
         for part in parts:
             tensor = getattr(part, "input", None) or getattr(part, "output", "")
