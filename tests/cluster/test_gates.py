@@ -46,7 +46,12 @@ async def refused(stage: Stage, flow: Flow, recipe: loans.Recipe, reason: str, k
 
 def states(stage: Stage) -> dict[str, str]:
     """How far each gate of the last attempt came."""
-    return {gate["name"]: gate["state"] for gate in stage.chronicle.status["rollout"]["gates"]}
+    return states_of(stage.chronicle.status)
+
+
+def states_of(status: Object) -> dict[str, str]:
+    """The same of one status."""
+    return {gate["name"]: gate["state"] for gate in (status.get("rollout") or {}).get("gates", [])}
 
 
 @pytest.fixture
@@ -90,3 +95,47 @@ async def test_gates_keep_users_from_what_breaks_contract_answers_or_speed(loans
             assert states(stage) == {"Warm": "Passed", "Contract": "Passed", "Load": "Passed"}
             assert flow.met(major) > 0
         assert not lost(flow.recording)
+
+
+async def test_what_stable_cannot_tell_any_more_still_binds_and_a_broken_set_waits_for_its_mending(
+    loans_staging: Staging,
+) -> None:
+    """Recreate stops stable before anybody could ask it; a ConfigMap that is broken is nobody's rollback."""
+    async with loans_staging() as stage:
+        recreate = {"strategy": "Recreate", "unguarded": True, "bake": "2s", "progressDeadline": "3m"}
+        first = await stage.apply(loans.GOOD, rollout=recreate)
+        await stage.until_serves(first)
+        record = await stage.kube.get("ModelRevision", stage.name, first)
+        assert record is not None
+        assert "SCORES" in [each["name"] for each in record["status"]["contract"]["outputs"]]
+
+        renamed = await stage.apply(loans.RENAMED, rollout=recreate)
+        await stage.until_outcome(renamed, "RolledBack")
+        status = await stage.until_phase("RolledBack")
+        assert status["history"][0]["reason"] == "ContractBroken"
+        assert f"against {first}, as its ModelRevision keeps them" in condition(status, "ContractKept")["message"]
+        assert not any(stage.weights_of(renamed)), "it never had weight"
+        await stage.chronicle.until(
+            lambda status: condition(status, "Ready").get("status") == "True", "the old revision answers again", 60
+        )
+
+        async def answers(text: str) -> None:
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"golden.json": text}}
+            await stage.kube.apply({**body, "metadata": {"name": "answers", "namespace": stage.name}})
+
+        recorded = loans.golden_set(loans.GOOD, RECORDED)
+        await answers(recorded[:-100])
+        plan = rollout(50, hold="3s", bake="2s", gates=golden({"configMap": {"name": "answers", "key": "golden.json"}}))
+        plan |= {"guards": [], "unguarded": True}
+        better = await stage.apply(loans.BETTER, rollout=plan)
+        status = await stage.chronicle.until(
+            lambda status: states_of(status).get("GoldenSet") == "Retrying", "the set cannot be used", 90
+        )
+        found = condition(status, "GoldenSetPassed")
+        assert (found["status"], found["reason"]) == ("False", "Retrying")
+        assert "the golden set (ConfigMap answers, key golden.json) cannot be used: line " in found["message"]
+        assert status["phase"] == "Verifying"
+        assert not any(stage.weights_of(better)), "it has no weight meanwhile"
+        await answers(recorded)
+        await stage.until_serves(better)
+        assert states(stage)["GoldenSet"] == "Passed"
