@@ -132,7 +132,9 @@ def unknown_slis(policy: Policy) -> list[str]:
 def _sli_problem(name: str, definitions: tuple[SliDefinition, ...]) -> str | None:
     """Why no guard could use the SLI; None where one can."""
     problem = guards_problem(_example([Guard(name="trial", sli=name, min=0)]), definitions=definitions)
-    return None if problem is None else f"sli {name}: {problem.removeprefix('guard trial: ')}"
+    if problem is None:
+        return None
+    return f"sli {name}: {problem.removeprefix('guard trial: ').removeprefix(f'the SLI {name} of a policy: ')}"
 
 
 def _example(guards: Sequence[Guard]) -> ModelDeployment:

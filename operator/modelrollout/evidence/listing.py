@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from modelrollout.api.guard import Sli
-from modelrollout.evidence.queried import QueryIndicator, Scope, queried
+from modelrollout.api.rolloutpolicy import SliDefinition
+from modelrollout.evidence.queried import QueryIndicator, Scope, defined, queried
 from modelrollout.evidence.slis import Catalog, Indicator, Kind, catalog
 
 FORMULAS = {
@@ -54,6 +56,15 @@ def listed(profile: str) -> tuple[Described, ...]:
         for name in Sli
     ]
     return (*gateway, *(_computed(name, entry) for name, entry in queried().items()))
+
+
+def overridden(found: Sequence[Described], definitions: Sequence[tuple[str, SliDefinition]]) -> tuple[Described, ...]:
+    """``found`` after the SLIs of policies (title and definition), which take the place of those of their name."""
+    ours: dict[str, Described] = {}
+    for origin, definition in definitions:
+        ours[definition.name] = replace(_computed(definition.name, defined(definition)), origin=origin)
+    mine = sorted(ours.values(), key=lambda one: one.origin)
+    return (*mine, *(one for one in found if one.name not in ours))
 
 
 def _of_counters(name: Sli, entry: Indicator, known: Catalog) -> Described:

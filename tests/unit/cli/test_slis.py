@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -57,3 +58,41 @@ def test_one_sli_with_its_queries() -> None:
     wrong = run("--name", "triton-failures")
     assert wrong.exit_code == 2
     assert "did you mean triton-failure-ratio" in wrong.output
+
+
+POLICIES = """
+apiVersion: modelrollout.io/v1alpha1
+kind: RolloutPolicy
+metadata: {name: ours}
+spec:
+  slis:
+  - {name: price, unit: eur, direction: LowerIsWorse, query: 'avg(price{$where})', samples: sum(n)}
+  - {name: latency-p99, unit: s, query: max(slowest)}
+"""
+
+
+def test_slis_of_policies_go_before_those_of_the_catalogs(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(POLICIES)
+    found = {one["name"]: one for one in json.loads(run("-f", str(path), "-o", "json").output)}
+    assert (found["price"]["origin"], found["price"]["worse"]) == ("RolloutPolicy ours", "lower")
+    assert found["latency-p99"]["queries"] == {"value": "max(slowest)"}
+    assert set(found) == {"price", *(one.name for one in listed(PROFILES[0]))}
+    told = run("-f", str(path)).output
+    assert told.startswith("RolloutPolicy ours\n")
+    assert sum(line.startswith("latency-p99 ") for line in told.splitlines()) == 1
+    assert "sum(n)" in run("-f", str(path), "--name", "price").output
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (POLICIES.replace("max(slowest)", "max(slowest"), "sli latency-p99: the query does not parse"),
+        ("kind: ConfigMap", "no policy in it has an SLI"),
+    ],
+)
+def test_policies_that_cannot_be_listed_are_told(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text(text)
+    result = run("-f", str(path))
+    assert (result.exit_code, says in result.output) == (6, True), result.output
