@@ -106,7 +106,8 @@ class _Look:
 
 def _asked(counted: Counted, arm: int) -> list[float]:
     """Requests that an arm got by piece, whether or not it ever answered."""
-    return [max(pair) for pair in zip(counted.of(arm, "total"), counted.of(arm, "sent"), strict=True)]
+    columns = (counted.of(arm, role) for role in ("total", "sent", "retried"))
+    return [max(total, sent - again) for total, sent, again in zip(*columns, strict=True)]
 
 
 def _entry(guards: Sequence[Guard], context: Context) -> Indicator:

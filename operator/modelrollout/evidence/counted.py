@@ -45,7 +45,8 @@ Counts = dict[str, list[float]]
 class Counted:
     """What both arms counted in each piece of the evidence, protocols and processes added up.
 
-    ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``le <bound>``), one number a piece.
+    ``candidate`` and ``stable`` have one list by role (``total``, ``errors``, ``lost``, ``le <bound>``), one number a
+    piece.
     ``compared`` says of each piece whether both arms had a share of the traffic there; ``shares`` are the candidate's
     by span, in parts per million (empty: not known).
     """
@@ -65,10 +66,7 @@ class Counted:
 
         Nothing where the gateway does not tell.
         """
-        if not any(self.of(arm, "sent")):
-            return [0.0] * len(self.cuts.times)
-        columns = (self.of(arm, role) for role in ("sent", "total", "waiting", "retried"))
-        return [max(sent - gone - waits - again, 0.0) for sent, gone, waits, again in zip(*columns, strict=True)]
+        return list(self.of(arm, "lost"))
 
     def without(self, pieces: Collection[int]) -> Counted:
         """The same, had nothing been counted in these pieces."""
@@ -183,7 +181,27 @@ def _read(asked: _Asked) -> Counted | str:
         found = reader.read(answer.series, arms, asked.either)
         if found:
             return f"{found} for {protocol} at the gateway"
+    for counts in arms:
+        if "sent" in counts:
+            counts["lost"] = _lost(counts, len(pieces.times))
     return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart), tuple(share for _, share in spans))
+
+
+def _lost(counts: Counts, size: int) -> list[float]:
+    """The requests by piece that were sent and are neither answered nor waited for: what the sum never reached before.
+
+    Each piece by itself would lose requests that nobody lost: one whose answer is on its way is answered and active at
+    the same time, so the piece in which it began lacks what the piece in which it ends has too many of. Requests that
+    met no pod are answered, as errors, and were never sent.
+    """
+    roles = (counts.get(role) or [0.0] * size for role in ("sent", "total", "waiting", "retried", "errors"))
+    level, peak, lost = 0.0, 0.0, []
+    for sent, gone, waits, again, errors in zip(*roles, strict=True):
+        more = sent - gone - waits - again
+        level += more if more >= 0 else min(more + errors, 0.0)
+        lost.append(max(level - peak, 0.0))
+        peak = max(peak, level)
+    return lost
 
 
 @dataclass(frozen=True)

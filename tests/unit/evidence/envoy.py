@@ -108,11 +108,15 @@ class Envoy:
         """Clients give up: as measured on a real Envoy, nothing counts that."""
         self.add("envoy_cluster_upstream_rq_active", -count)
 
+    def begin(self, count: int) -> None:
+        """The first bytes of answers are sent; they are active until the last."""
+        self.add("envoy_cluster_upstream_rq_completed", count)
+        self.add("envoy_cluster_upstream_rq_xx", count, envoy_response_code_class="2")
+
     def finish(self, count: int) -> None:
         """The arm answers requests that it took."""
         self.leave(count)
-        self.add("envoy_cluster_upstream_rq_completed", count)
-        self.add("envoy_cluster_upstream_rq_xx", count, envoy_response_code_class="2")
+        self.begin(count)
 
     def turn_away(self, count: int) -> None:
         """Answer requests for which no pod can be reached; Envoy does not count them in its total."""

@@ -126,6 +126,27 @@ class TestUnanswered:
             assert world.judge(ERRORS, HALF).verdict is not Verdict.BREACH
         assert world.judge(ERRORS, HALF).verdict is Verdict.PASS
 
+    def test_long_answers_are_no_lost_requests(self) -> None:
+        """Envoy counts an answer as soon as it begins, and its request as active until it ends."""
+        world, busy = World().run(0, (0, 0), (20, 0)), [0, 6, 1, 5, 0, 7, 2, 6]
+        for turn in range(80):
+            change = busy[(turn + 1) % 8] - busy[turn % 8]
+            world.candidate.take(max(change, 0))
+            world.candidate.begin(max(change, 0))
+            world.candidate.leave(max(-change, 0))
+            world.run(world.time + 5, (10, 0), (10, 0))
+        result = world.judge(ERRORS, HALF)
+        # What was on its way when counting began ends as if it had been sent in vain: once.
+        assert result.verdict is Verdict.PASS
+        assert (result.value or 0.0) * (result.samples or 0.0) <= max(busy) + 0.5
+
+    def test_requests_that_met_no_pod_hide_none_that_hang(self) -> None:
+        world = World().run(0, (0, 0), (20, 0)).run(60, (10, 0), (10, 0))
+        world.candidate.turn_away(2000)
+        world.stable.turn_away(2000)
+        result = self.given_up(world, 400, 5).judge(ERRORS, HALF)
+        assert "never answered" in result.message
+
     def test_in_the_bake_a_bound_is_broken_by_those_that_hang(self) -> None:
         bake = weighed((0, 50), (200, 100))
         world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, 5)
