@@ -86,6 +86,7 @@ def test_all_gates_pass_and_ride_on_the_writes_that_happen_anyway() -> None:
         told = conditions(run)
         for kind in ("Warm", "ContractKept", "GoldenSetPassed", "LoadTestPassed"):
             assert told[kind] == ("True", "Passed")
+        assert not any(events(run, f"Gate{word}") for word in ("Skipped", "Retrying", "Warned"))
         record = revision_status_from((run.store.get("ModelRevision", V2) or {}).get("status"))
         assert [gate.state for gate in record.attempts[0].gates] == ["Passed"] * 4
         assert "100/s for 10 s on 2 pods (stable's rate)" in record.attempts[0].gates[3].message
@@ -334,6 +335,8 @@ def test_where_nothing_was_kept_a_stable_revision_without_pods_stops_nobody_from
         contract = run.status.rollout.gates[1]
         assert contract.state == "Skipped"
         assert f"{V1} has no ready pod that could be asked for its contract" in contract.message
+        (told,) = events(run, "GateSkipped")
+        assert told == f"gate Contract: {contract.message}"
         # from here on it is known
         run.triton.signatures[V1] = SIGNATURE
         await served(run, "1.2.0", strategy="Recreate")

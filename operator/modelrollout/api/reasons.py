@@ -294,6 +294,11 @@ class EventReason(StrEnum):
         "A gate failed that only warns; the attempt goes on.",
         "Read the message.",
     )
+    GATE_SKIPPED = (
+        "GateSkipped",
+        "A gate that the spec asks for could not be applied and was left out; the attempt goes on without it.",
+        "Read the message. Load: record a golden set, whose requests are sent then.",
+    )
     GATE_RETRYING = (
         "GateRetrying",
         "A gate cannot be passed yet: it is tried again until progressDeadline, and the candidate gets no traffic.",

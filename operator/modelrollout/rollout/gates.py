@@ -32,7 +32,11 @@ IN_WORDS = {
     GateName.LOAD: "load gate",
 }
 _CONDITIONAL = (GateState.PASSED, GateState.RETRYING, GateState.FAILED, GateState.WARNED)
-_ANNOUNCED = {GateState.RETRYING: EventReason.GATE_RETRYING, GateState.WARNED: EventReason.GATE_WARNED}
+_ANNOUNCED = {
+    GateState.RETRYING: EventReason.GATE_RETRYING,
+    GateState.WARNED: EventReason.GATE_WARNED,
+    GateState.SKIPPED: EventReason.GATE_SKIPPED,
+}
 _DONE = (GateState.PASSED, GateState.WARNED, GateState.SKIPPED)
 
 
@@ -89,15 +93,26 @@ def gate_conditions(attempt: RolloutStatus | None) -> tuple[tuple[ConditionType,
 
 
 def gate_events(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
-    """One event for each gate of which the new status is the first to tell a warning, or that it is not passed yet."""
+    """One event for each gate of which the new status is the first to tell a warning, or that it is not passed yet.
+
+    Also for one that was left out, unless that is as it must be: of a first deployment, and of one that goes back.
+    """
     if new is old or new.rollout is None:
         return ()
-    same = old.rollout is not None and old.rollout.attempt == new.rollout.attempt
+    attempt = new.rollout
+    same = old.rollout is not None and old.rollout.attempt == attempt.attempt
     told = {(gate.name, gate.state) for gate in old.rollout.gates} if same and old.rollout else ()
+    expected = old.revisions.stable is None or attempt.fast_track or attempt.instead_of
     return tuple(
-        EventPlan(_ANNOUNCED[GateState(gate.state)], f"gate {gate.name}: {gate.message}", warning=True)
-        for gate in new.rollout.gates
-        if gate.state in _ANNOUNCED and (gate.name, gate.state) not in told
+        EventPlan(
+            _ANNOUNCED[GateState(gate.state)],
+            f"gate {gate.name}: {gate.message}",
+            warning=gate.state != GateState.SKIPPED,
+        )
+        for gate in attempt.gates
+        if gate.state in _ANNOUNCED
+        and (gate.name, gate.state) not in told
+        and not (gate.state == GateState.SKIPPED and expected)
     )
 
 
