@@ -166,6 +166,26 @@ def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, rest
     story(tell)
 
 
+def test_selected_guards_that_go_in_the_bake_hold_it_until_they_are_back() -> None:
+    async def tell(run: Simulation) -> None:
+        give(run, 0.05)
+        for version in ("1.0.0", "2.0.0"):
+            run.apply(version, steps=LONG, **SELECTED)
+            label(run, tier="gold")
+            if version == "1.0.0":
+                await run.settle()
+        await run.until(run.at(Phase.BAKING))
+        run.store.remove("RolloutPolicy", "gold")
+        await run.advance(7200)
+        assert run.status.phase == Phase.BAKING
+        assert run.status.message.startswith("the bake is held: rollout.selectedPolicies is true")
+        give(run, 0.05)
+        end = await run.settle()
+        assert (end.phase, end.stable, end.quarantined) == (Phase.IDLE, V2, ())
+
+    story(tell)
+
+
 def test_a_query_that_a_policy_corrects_is_tried_by_itself() -> None:
     """It answers many series: that shows only when it is asked, and the spec of the ModelDeployment never changes."""
 

@@ -189,6 +189,12 @@ def test_selected_policies_that_are_relied_on_are_enough() -> None:
     assert (found.problem, found.guardless, bounds(found)) == (None, False, {"a": 0.1})
 
 
+def test_a_test_of_two_arms_may_be_decided_by_selected_guards() -> None:
+    test = {"strategy": "ABTest", "canary": None, "abTest": {"decide": "Guards"}, "selectedPolicies": True}
+    assert resolve(wish(**test), [policy("p", guard("a"), selector={})]).problem is None
+    assert resolve(wish(**test), []).guardless
+
+
 def test_one_that_relies_on_selectors_and_has_a_guard_otherwise_is_no_problem() -> None:
     assert resolve(wish(guards=(ERRORS,), selectedPolicies=True), []).problem is None
     assert resolve(wish("p", selectedPolicies=True), [policy("p", guard("a"))]).problem is None
