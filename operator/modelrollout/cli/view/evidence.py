@@ -122,10 +122,15 @@ def weighed(told: GuardStatus) -> str:
     if told.baseline is not None:
         parts.append(f"stable has {amount(told.baseline)}")
     if told.confidence is not None:
-        parts.append(f"a breach is {percent(float(f'{told.confidence * 100:.6g}'))} sure")
+        parts.append(f"a breach is {_sure(told.confidence)} sure")
     if told.both and told.verdict is Verdict.BREACH:
         parts.append("both arms break it, so the world moved")
     return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _sure(confidence: float) -> str:
+    """How sure, in percent: 100 is what no evidence is."""
+    return percent(min(float(f"{confidence * 100:.6g}"), 99.9999))
 
 
 def decision_sentences(decisions: tuple[Decision, ...], now: datetime) -> list[str]:
@@ -145,5 +150,5 @@ def _decision(entry: Decision, now: datetime) -> str:
 def _record(record: GuardRecord) -> str:
     value = "" if record.value is None else f" {amount(record.value)}"
     samples = "" if record.samples is None else f" of {amount(record.samples, 9)}"
-    sure = "" if record.confidence is None else f", {percent(float(f'{record.confidence * 100:.6g}'))} sure of a breach"
+    sure = "" if record.confidence is None else f", {_sure(record.confidence)} sure of a breach"
     return f"{record.name}{value}{samples} {record.verdict}{sure}"

@@ -210,7 +210,9 @@ def _recorded(snapshot: Snapshot, attempt: RolloutStatus) -> list[GuardStatus]:
 def _judged(snapshot: Snapshot, told: GuardStatus, wished: Guard | None) -> str:
     subject, unit = f"Guard {told.name}", ""
     if wished is not None and wished.sli is not None:
-        subject += f" ({wished.sli} over {format_duration(wished.window)})"
+        weighed_up = wished.relative_to is not None or wished.confidence is not None
+        over = "since the first traffic" if weighed_up else f"over {format_duration(wished.window)}"
+        subject += f" ({wished.sli} {over})"
         unit = UNITS.get(str(wished.sli), "")
     elif wished is not None:
         # What was asked, where it is known: the spec may have another query by now.
