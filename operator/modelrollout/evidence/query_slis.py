@@ -155,7 +155,7 @@ def _reading(
         return Reading(None, most, f"{most:.0f} of at least {guard.min_samples} requests in the window")
     name = worst(guard, entry.direction, enough)
     samples = None if counts is None else _count(entry, counts, name)
-    return Reading(enough[name], samples, subject=_subject(entry, name))
+    return Reading(enough[name], samples, subject=_subject(guard, entry, name))
 
 
 def _count(entry: QueryIndicator, counts: Mapping[str, float] | None, name: str) -> float:
@@ -170,8 +170,11 @@ def _total(counts: Mapping[str, float] | None) -> float | None:
     return None if counts is None else math.fsum(value for value in counts.values() if math.isfinite(value))
 
 
-def _subject(entry: QueryIndicator, name: str) -> str:
-    return f"{entry.subject_name} {clean(name, LONGEST_SUBJECT)}" if entry.subject is not None else ""
+def _subject(guard: Guard, entry: QueryIndicator, name: str) -> str:
+    """What the value is about: what ``where`` chose (a slice), and the worst of the rest."""
+    chosen = {key: value for key, value in sorted(guard.where.items()) if key != entry.subject_name}
+    known = {**chosen, entry.subject_name: name} if entry.subject is not None else chosen
+    return ", ".join(f"{key} {clean(value, LONGEST_SUBJECT)}" for key, value in known.items())
 
 
 def _nothing(guard: Guard, entry: QueryIndicator) -> str:

@@ -61,6 +61,13 @@ def test_too_few_samples_of_all_are_no_data() -> None:
     assert (reading.value, reading.samples, reading.why) == (None, 900, "900 of at least 1000 requests in the window")
 
 
+def test_what_where_chose_is_told_with_the_worst() -> None:
+    chosen = guard("recall", max=None, min=0.7, where={"slice": "phone"})
+    assert read(chosen, vector("label", billing=0.6, tech=0.9), MANY).subject == "slice phone, label billing"
+    chosen = guard("accuracy", max=None, min=0.7, where={"slice": "phone"})
+    assert read(chosen, Answer("vector", (Series({}, ((3600.0, 0.6),)),)), MANY).subject == "slice phone"
+
+
 def test_nothing_and_no_number_are_no_data() -> None:
     empty = Answer("vector", ())
     chosen = guard(where={"feature": "age"})
