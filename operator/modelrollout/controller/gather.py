@@ -91,9 +91,7 @@ def _explained(evaluation: Evaluation | None, resolution: Resolution) -> Evaluat
     return replace(
         evaluation,
         results=tuple(
-            replace(result, invalid=f"{result.invalid} (the guard is of {whose})")
-            if result.invalid and (whose := resolution.policy_of(result.name))
-            else result
+            replace(result, invalid=f"{result.invalid}{resolution.whose(result.name)}") if result.invalid else result
             for result in evaluation.results
         ),
     )

@@ -90,15 +90,20 @@ class Resolution:
     problem: str | None = None
     guardless: bool = False
 
-    def policy_of(self, guard: str) -> str:
-        """The title of the policy that brought the guard; empty for one of its own."""
-        return next((each.source for each in self.origins if each.guard == guard and each.source != OWN), "")
+    def whose(self, guard: str) -> str:
+        """Which policies the guard and its SLI are of, in brackets; empty where none has to do with it."""
+        for origin in self.origins:
+            if origin.guard == guard:
+                parts = [f"the guard is of {origin.source}"] if origin.source != OWN else []
+                parts += [f"its SLI of {origin.definer}"] if origin.definer not in ("", origin.source) else []
+                return f" ({', '.join(parts)})" if parts else ""
+        return ""
 
     def explained(self, problem: str | None) -> str | None:
         """``problem`` of the effective wish, saying of a guard that a policy brought which policy that is."""
         for origin in self.origins:
-            if problem and origin.source != OWN and problem.startswith(f"guard {origin.guard}:"):
-                return clean(f"{problem} (the guard is of {origin.source})", LONGEST_PROBLEM)
+            if problem and problem.startswith(f"guard {origin.guard}:"):
+                return clean(f"{problem}{self.whose(origin.guard)}", LONGEST_PROBLEM)
         return problem
 
 

@@ -344,3 +344,16 @@ def test_problems_of_a_guard_name_the_policy_that_brought_it() -> None:
     assert found.explained("guard a: is odd") == "guard a: is odd (the guard is of RolloutPolicy p)"
     assert found.explained("guard errors: is odd") == "guard errors: is odd"
     assert found.explained(None) is None
+
+
+def test_problems_of_an_sli_name_the_policy_that_defines_it() -> None:
+    known = [
+        policy("a", guard("p", sli="price"), selector={}, cluster=True),
+        policy("b", slis=(sli("price"), sli("cost")), selector={}),
+    ]
+    found = resolve(wish(guards=({"name": "own", "sli": "cost", "max": 1},)), known)
+    assert (
+        found.explained("guard p: odd")
+        == "guard p: odd (the guard is of ClusterRolloutPolicy a, its SLI of RolloutPolicy b)"
+    )
+    assert found.explained("guard own: odd") == "guard own: odd (its SLI of RolloutPolicy b)"
