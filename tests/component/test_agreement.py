@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from modelrollout.api.contract import Contract, ContractTensor
 from modelrollout.api.guard import Guard, Sli
 from modelrollout.api.modeldeployment import InvalidSpec, parse_modeldeployment
 from modelrollout.api.status import (
@@ -554,6 +555,9 @@ def test_the_largest_status_is_taken(api: ApiServer, namespace: str) -> None:
         GuardStatus(name=f"g{number}", verdict=Verdict.BREACH, value=float("nan"), threshold=long, message=long)
         for number in range(30)
     )
+    tensors = tuple(
+        ContractTensor(name="ä" * 128, datatype=long, shape=(2**63 - 1,) * 20, optional=True) for _ in range(200)
+    )
     status = ModelDeploymentStatus(
         message=long,
         conditions=tuple(
@@ -568,6 +572,7 @@ def test_the_largest_status_is_taken(api: ApiServer, namespace: str) -> None:
             guards=guards,
             message=long,
             arms=tuple(ArmStatus(revision=long, requests=float("inf"), error_ratio=0.5) for _ in range(3)),
+            contract=Contract(inputs=tensors, outputs=tensors, max_batch_size=2**31 - 1),
         ),
         commands=tuple(CommandRecord(command=long, by=long, accepted=True, message=long) for _ in range(30)),
         quarantined=tuple(f"r{number}" for number in range(50)),
