@@ -76,12 +76,12 @@ def profile_of(rows: Numbers) -> Profile:
     return make("digits", columns, {"SCORES": scores(rows, 0.0)})
 
 
-async def write(server: Prometheus, observer: Observer, at: datetime) -> None:
+async def write(server: Prometheus, observer: Observer, at: datetime, pod: str = "modelrollout-observer-0") -> None:
     """One scrape, with the labels that a scrape of the observer's pod gives."""
     url = f"http://127.0.0.1:{observer.metrics_port}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         text = await response.text()
-    place = {"namespace": "demo", "pod": "modelrollout-observer-0", "instance": "10.0.0.9:9100", "job": "pods"}
+    place = {"namespace": "demo", "pod": pod, "instance": f"{pod}:9100", "job": "pods"}
     server.write(
         ({"__name__": sample.name, **sample.labels, **place}, [(at.timestamp(), sample.value)])
         for family in text_string_to_metric_families(text)
@@ -188,6 +188,40 @@ async def test_mirrored_requests_become_slis(server: Prometheus) -> None:
         error = measured(server, "calibration-error", context).value
         assert error == pytest.approx(calibration(confidence, seen == flat_truth), abs=1e-5)
     assert measured(server, "accuracy", replace(WHERE, name="other")).value is None
+
+
+async def test_a_restart_counts_whole_and_what_was_before_prometheus_does_not(server: Prometheus) -> None:
+    """Prometheus lost its data: its first scrape of the old process has drift of half an hour ago in it."""
+    random = np.random.default_rng(12)
+    profile = profile_of(random.normal(size=(5000, 2))).model_copy(update={"model": "letters"})
+    asked, where = wish(name="letters", model="letters"), replace(WHERE, name="letters")
+    counted: list[Numbers] = []
+
+    async def post_some(observer: Observer, requests: int, shift: float) -> None:
+        target = observer.registry.targets["letters"]
+        until_now = target.features.sum()
+        for _ in range(requests):
+            rows = random.normal([shift, 0.0], 1.0, size=(ROWS, 2)).astype(np.float32).astype(float)
+            counted.append(rows)
+            await post(observer, json_body({"X": ("FP32", rows)}), model="letters", host="letters.example.com")
+        await until(lambda: target.features.sum() == until_now + 2 * ROWS * requests)
+
+    began = NOW - timedelta(minutes=30)
+    async with observing(asked, profile=profile, wall=began.timestamp) as observer:
+        await post_some(observer, 40, 3.0)
+        counted.clear()
+        await write(server, observer, NOW - timedelta(minutes=4), "letters-0")
+        await post_some(observer, 10, 0.0)
+        await write(server, observer, NOW - timedelta(minutes=2), "letters-0")
+    async with observing(asked, profile=profile, wall=(NOW - timedelta(minutes=1)).timestamp) as observer:
+        await post_some(observer, 20, 0.2)
+        await write(server, observer, NOW - timedelta(seconds=5), "letters-0")
+    flat = np.concatenate(counted)
+    edges, reference = shares(profile, "x0")
+    counts = np.append(np.bincount(np.searchsorted(edges, flat[:, 0]), minlength=len(edges) + 1), 0.0)
+    reading = measured(server, "input-psi", where, feature="x0")
+    assert reading.samples == counts.sum() == 30 * ROWS
+    assert reading.value == pytest.approx(psi(counts, reference), abs=1e-6)
 
 
 def calibration(confidence: Numbers, right: Any) -> float:

@@ -50,11 +50,12 @@ async def observing(
     addresses: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     source: Any = None,
+    wall: Callable[[], float] = time.time,
 ) -> AsyncIterator[Observer]:
     known = addresses or {}
     observer = Observer(
         source,
-        time.time,
+        wall,
         "127.0.0.1",
         Ports(0, 0, 0, 0),
         limits or Limits(),
