@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from modelrollout.cli.checking import check_address, check_name
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
 from modelrollout.cli.options import examples
@@ -94,6 +95,8 @@ def record(
 
     if (requests is None) == (made_up is None):
         raise Complaint("give a file of requests, or --made-up N", Exit.USAGE)
+    if configmap is not None:
+        check_name("--configmap", configmap)
     try:
         given = () if requests is None else read_requests(_text(requests))
         with plainly():
@@ -104,10 +107,10 @@ def record(
         raise Complaint(f"{requests or 'the set'}: {error}", Exit.INVALID) from error
     except PbtxtError as error:
         raise Complaint(f"{embed}: {error}", Exit.INVALID) from error
-    target.write_text(text if configmap is None else _config_map(configmap, text), encoding="utf-8")
+    _write(target, text if configmap is None else _config_map(configmap, text))
     click.echo(f"wrote {target}: {_counted(recorded)}")
     if embed is not None and config is not None:
-        embed.write_text(config, encoding="utf-8")
+        _write(embed, config)
         click.echo(f"wrote {embed}: parameter {parameter}")
     for name in unsteady:
         click.echo(f"output {name} differs when asked twice: give it a tolerance, topK or ignore", err=True)
@@ -166,7 +169,7 @@ def embed(file: Path, config: Path, parameter: str) -> None:
         raise Complaint(f"{file}: {error}", Exit.INVALID) from error
     except PbtxtError as error:
         raise Complaint(f"{config}: {error}", Exit.INVALID) from error
-    config.write_text(changed, encoding="utf-8")
+    _write(config, changed)
     click.echo(f"wrote {config}: parameter {parameter} with {_counted(requests)}")
 
 
@@ -233,6 +236,7 @@ def _counted(requests: Sequence[GoldenRequest]) -> str:
 def _server(url: str, model: str) -> tuple[Server, PodTarget]:
     scheme, found, rest = url.rpartition("://")
     if scheme in ("http", "https"):
+        check_address("--url", url)
         from modelrollout.adapters.rest import RestModelServer
 
         return RestModelServer(url), PodTarget(rest, rest, 0, model)
@@ -286,10 +290,14 @@ def _tolerances(
                 found.setdefault(name, {})[field] = kind(number)
             except ValueError:
                 raise Complaint(f"--{field.replace('_', '-')} {pair}: write OUTPUT=NUMBER", Exit.USAGE) from None
-    try:
-        return {name: OutputTolerance(output=name, **fields) for name, fields in found.items()}
-    except ValidationError as error:
-        raise Complaint(str(error.errors()[0]["msg"]), Exit.USAGE) from error
+    made: dict[str, OutputTolerance] = {}
+    for name, fields in found.items():
+        try:
+            made[name] = OutputTolerance(output=name, **fields)
+        except ValidationError as error:
+            said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise Complaint(f"the tolerance of output {name!r}: {said}", Exit.USAGE) from error
+    return made
 
 
 def _text(path: Path) -> str:
@@ -301,6 +309,15 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Complaint(f"{path} is not UTF-8 text", Exit.INVALID) from error
+    except OSError as error:
+        raise Complaint(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Complaint(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _config_map(name: str, text: str) -> str:

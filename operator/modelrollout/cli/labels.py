@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import click
 
+from modelrollout.cli.checking import check_address
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
 from modelrollout.cli.options import examples
@@ -27,7 +28,7 @@ _MEANINGS = {
     "unknown_id": "no answer with this id was seen (only sampled requests are asked)",
     "too_late": "the answer waited longer than labels.window, or was pushed out by labels.maxPending",
     "duplicate": "a label for this id was taken before",
-    "malformed": "no id, no label, or a field too many",
+    "malformed": "no id, no label, a field too many, or a word of more than 128 characters (slice: 63)",
     "rows": "another number of labels than the request had rows",
     "not_asked_for": "no ModelDeployment here asks for labels",
 }
@@ -50,7 +51,9 @@ def labels(file: Path, url: str, modeldeployment: str | None, batch: int, timeou
     Exit code 6 where not one label was taken.
     """
     accepted, sent, refused = 0, 0, Counter[str]()
-    _check_url(url)
+    check_address("--url", url)
+    if timeout != timeout:
+        raise Complaint("--timeout: give a number of seconds", Exit.USAGE)
     with plainly():
         entries = _entries(file)
         while chunk := list(islice(entries, batch)):
@@ -100,7 +103,7 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                entry = json.loads(line)
+                entry = json.loads(line, parse_constant=_no_number)
             except (ValueError, RecursionError):
                 entry = None
             if not isinstance(entry, dict):
@@ -110,16 +113,9 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def _check_url(url: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise Complaint(f"{url}: must begin with http:// or https://", Exit.USAGE)
-    try:
-        parts = urlsplit(url)
-        found = bool(parts.hostname) and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", url)
-    except ValueError:
-        found = False
-    if not found:
-        raise Complaint(f"{url!r} is no address: give one like http://127.0.0.1:8080", Exit.USAGE)
+def _no_number(word: str) -> None:
+    """NaN and Infinity are no label, and no JSON: one of them would have the whole batch refused."""
+    raise ValueError(word)
 
 
 def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: float) -> dict[str, Any]:
@@ -133,11 +129,11 @@ def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: floa
         with opener.open(request, timeout=timeout) as response:
             answer: Any = json.loads(response.read(65536))
     except urllib.error.HTTPError as error:
-        raise Complaint(f"{url}: HTTP {error.code}: {error.read(500).decode('utf-8', 'replace').strip()}") from error
+        said = _plain(error.read(500).decode("utf-8", "replace"))
+        raise Complaint(f"{url}: HTTP {error.code}: {said}: is it the observer's label port?") from error
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
-        raise Complaint(
-            f"{url}: {getattr(error, 'reason', None) or error}: is it the observer's label port?"
-        ) from error
+        said = _plain(str(getattr(error, "reason", None) or error))
+        raise Complaint(f"{url}: {said}: is it the observer's label port?") from error
     if (
         not isinstance(answer, dict)
         or not isinstance(answer.get("accepted"), int)
@@ -146,3 +142,9 @@ def _send(url: str, name: str | None, chunk: list[dict[str, Any]], timeout: floa
     ):
         raise Complaint(f"{url} does not answer like an observer")
     return answer
+
+
+def _plain(text: str) -> str:
+    """One line of what a server that may be another one says."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(line.split())[:300] or "no words"

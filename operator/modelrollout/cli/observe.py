@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from modelrollout.cli.checking import check_name
 from modelrollout.settings import LogFormat, LogLevel
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def observe(
         queued=max_queued,
     )
     observed = namespace or _own_namespace()
+    check_name("--namespace", observed)
 
     async def main() -> int:
         server = ApiServer(Login(kubeconfig, context))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from modelrollout.cli.checking import check_name
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
 from modelrollout.cli.options import examples
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _READ = click.Path(path_type=Path, dir_okay=False, exists=True)
-_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 _PATIENCE = 2.0
 KEY = "profile.json"
 LARGEST_CONFIG_MAP = 1_000_000
@@ -94,8 +93,8 @@ def make(
 
     if configmap and embed:
         raise click.UsageError("give --configmap or --embed, not both")
-    if configmap is not None and (len(configmap) > 253 or not _NAME.fullmatch(configmap)):
-        raise click.UsageError(f"--configmap {configmap}: small letters, digits, '-' and '.' only, as Kubernetes names")
+    if configmap is not None:
+        check_name("--configmap", configmap)
     separator = "\t" if delimiter == "\\t" else delimiter
     if len(separator) != 1 or separator in '"\r\n':
         raise click.UsageError(f"--delimiter {delimiter!r}: give one character, or \\t")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from modelrollout.observer.comparing import Answer
 from modelrollout.observer.decoding import Inference, from_grpc, from_rest
 from modelrollout.observer.intake import Copy, Protocol
-from modelrollout.observer.labelling import Refusal
+from modelrollout.observer.labelling import LONGEST_LABEL, Refusal
 from modelrollout.observer.lives import Lives
 from modelrollout.observer.target import Target
 from modelrollout.observer.tensors import MalformedError
@@ -160,4 +160,6 @@ def _read_label(entry: object) -> tuple[str, list[str], str] | None:
         return None
     truth = [category(value) for value in values]
     found = [value for value in truth if value is not None]
-    return (request, found, part) if len(found) == len(truth) else None
+    if len(found) < len(truth) or any(len(name) > LONGEST_LABEL for name in found):
+        return None
+    return request, found, part

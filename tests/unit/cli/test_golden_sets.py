@@ -230,3 +230,29 @@ def test_a_parameter_is_written_or_replaced_and_nothing_else(before: str) -> Non
 def test_what_cannot_be_changed_safely_is_left_alone(text: str, tmp_path: Path) -> None:
     with pytest.raises(PbtxtError):
         with_parameter(text, "golden_set", "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["-o", "/nonexistent/g.json"], 1, "/nonexistent/g.json: cannot be written: No such file or directory"),
+        (["-o", "g.json", "--configmap", "A_B"], 2, "--configmap 'A_B': give a name as Kubernetes takes it"),
+        (["-o", "g.json", "--url", "http://"], 2, "--url 'http://' is no address"),
+        (["-o", "g.json", "--url", "http://127.0.0.1:99999"], 2, "is no address"),
+        (["-o", "g.json", "--url", "http://[::1"], 2, "is no address"),
+    ],
+)
+def test_places_that_cannot_be_written_or_asked(
+    served: tuple[Model, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = call("record", "--made-up", "1", "--url", served[1], "--model", "digits", *words)
+    assert (result.exit_code, said in result.output) == (code, True), result.output
+
+
+def test_a_tolerance_that_makes_no_sense_names_its_output(tmp_path: Path) -> None:
+    (tmp_path / "g.json").write_text("{}")
+    for words in (["--relative", "sum=-1"], ["--absolute", "sum=nan"], ["--top-k", "sum=0"]):
+        result = call("check", str(tmp_path / "g.json"), "--url", "127.0.0.1:1", "--model", "digits", *words)
+        assert (result.exit_code, "the tolerance of output 'sum': " in result.output) == (2, True), result.output
+        assert "Value error" not in result.output

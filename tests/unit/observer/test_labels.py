@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelrollout import cli
 from modelrollout.cli import labels
+from modelrollout.exposition import Pages
 from modelrollout.observer.labelling import NO_SLICE, Joiner, Prediction, Refusal
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.lives import Lives
@@ -145,11 +146,15 @@ async def test_labels_over_http_become_accuracy_of_each_arm() -> None:
             {"id": "r1"},
             7,
             {"id": 1, "label": 2},
+            {"id": "r1", "label": "x" * 129},
+            {"id": "r1", "label": [1, "x" * 1_000_000]},
+            {"id": "r1", "label": 1, "slice": "x" * 64},
+            {"id": "x" * 129, "label": 1},
         ]
         lines = b"\n".join(json.dumps(entry).encode() for entry in more) + b"\nno JSON\n"
         status, said = await labelled(observer, lines, "?modeldeployment=digits")
         assert (status, said["accepted"]) == (200, 0)
-        assert said["refused"] == {"duplicate": 1, "unknown_id": 1, "malformed": 4}
+        assert said["refused"] == {"duplicate": 1, "unknown_id": 1, "malformed": 8}
         samples = await scrape(observer)
     shared = {"slice": "bern", "modeldeployment": "digits"}
     assert value(samples, "labels_total", revision="digits-a", label="0", predicted="0", correct="true", **shared) == 7
@@ -227,6 +232,7 @@ async def test_the_command_sends_a_file_in_batches(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": "r0", "label": 0}\nnonsense\n', "line 2 is no JSON object"),
         ("a.csv", "id,label\n", "has no labels"),
         ("deep.jsonl", "[" * 100_000 + "\n", "line 1 is no JSON object"),
+        ("a.jsonl", '{"id": "r0", "label": NaN}\n', "line 1 is no JSON object"),
     ],
 )
 def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str, words: str) -> None:
@@ -282,3 +288,18 @@ def test_confidence_is_read_from_an_output_of_probabilities_only() -> None:
     assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows)}, 2) == pytest.approx((0.8, 0.5))
     assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows * 3)}, 2) is None
     assert confidences_of({"P": Tensor("P", "FP32", (2, 2), rows)}, 1) is None
+
+
+def test_what_another_server_says_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("id,label\n1,2\n")
+    pages = Pages("127.0.0.1", 0, {})
+    try:
+        url = f"http://127.0.0.1:{pages.port}"
+        result = CliRunner().invoke(cli.main, ["labels", str(file), "--url", url])
+        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
+        assert "is it the observer's label port?" in result.output
+        result = CliRunner().invoke(cli.main, ["labels", str(file), "--url", url, "--timeout", "nan"])
+        assert result.exit_code == 2
+    finally:
+        pages.close()
