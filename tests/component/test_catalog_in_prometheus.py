@@ -320,13 +320,13 @@ def test_quality_is_what_the_joined_labels_say(server: Prometheus, where: Contex
         return reading.value, reading.samples, reading.subject
 
     assert read("accuracy") == (pytest.approx((65 + 2) / (84 + 5)), 89, "")
-    assert read("accuracy", slice="eu") == (pytest.approx(65 / 84), 84, "")
-    assert read("recall", slice="eu", label="cat") == (pytest.approx(40 / 50), 50, "label cat")
+    assert read("accuracy", slice="eu") == (pytest.approx(65 / 84), 84, "slice eu")
+    assert read("recall", slice="eu", label="cat") == (pytest.approx(40 / 50), 50, "slice eu, label cat")
     # No eel was ever found: a recall of 0 and not an absent one.
-    assert read("recall", slice="eu") == (0.0, 4, "label eel")
-    assert read("precision", slice="eu", label="cat") == (pytest.approx(40 / 49), 49, "label cat")
-    assert read("precision", slice="eu", label="dog") == (pytest.approx(25 / 35), 35, "label dog")
-    assert read("precision", slice="eu") == (pytest.approx(25 / 35), 35, "label dog")
+    assert read("recall", slice="eu") == (0.0, 4, "slice eu, label eel")
+    assert read("precision", slice="eu", label="cat") == (pytest.approx(40 / 49), 49, "slice eu, label cat")
+    assert read("precision", slice="eu", label="dog") == (pytest.approx(25 / 35), 35, "slice eu, label dog")
+    assert read("precision", slice="eu") == (pytest.approx(25 / 35), 35, "slice eu, label dog")
     assert read("recall", slice="asia") == (None, 0, "")
 
 
