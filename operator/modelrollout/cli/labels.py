@@ -29,6 +29,7 @@ _MEANINGS = {
     "too_late": "the answer waited longer than labels.window, or was pushed out by labels.maxPending",
     "duplicate": "a label for this id was taken before",
     "malformed": "no id, no label, a field too many, or a word of more than 128 characters (slice: 63)",
+    "wrong_kind": "a word where the classes are numbers, or a number where they are words (modelrollout profile show)",
     "rows": "another number of labels than the request had rows",
     "not_asked_for": "no ModelDeployment here asks for labels",
 }

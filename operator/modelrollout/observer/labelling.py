@@ -43,6 +43,7 @@ class Refusal(StrEnum):
     DUPLICATE = "duplicate"
     TOO_LATE = "too_late"
     ROWS = "rows"
+    WRONG_KIND = "wrong_kind"
     NOT_ASKED_FOR = "not_asked_for"
 
 
@@ -131,6 +132,9 @@ class Joiner:
         self._rows = 0
         self._gone: OrderedDict[int, None] = OrderedDict()
         self._classes = Names(CLASS_LIMIT, classes)
+        kinds = {_is_number(name) for name in classes}
+        # A word can never be right where all classes are numbers: that is another output's label, or a code book's.
+        self._are_numbers = kinds.pop() if len(kinds) == 1 else None
         self._slices = Names(SLICE_LIMIT, (NO_SLICE,))
         self.joined: dict[tuple[str, str, str, str, bool], int] = {}
         self.calibration: dict[tuple[str, str], Calibration] = {}
@@ -183,6 +187,8 @@ class Joiner:
             return Refusal.DUPLICATE
         if any(len(prediction.labels) != len(truth) for prediction in waiting.predictions):
             return Refusal.ROWS
+        if self._are_numbers is not None and any(_is_number(name) != self._are_numbers for name in truth):
+            return Refusal.WRONG_KIND
         waiting.labelled = True
         shown = self._slices.let_in(part) if part else NO_SLICE
         names = [self._classes.let_in(name) for name in truth]
@@ -222,6 +228,10 @@ class Joiner:
         self._gone[hash(request)] = None
         while len(self._gone) > self.most:
             self._gone.popitem(last=False)
+
+
+def _is_number(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
 
 
 def confidences_of(answer: Answer, rows: int) -> tuple[float, ...] | None:

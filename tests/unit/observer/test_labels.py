@@ -303,3 +303,27 @@ def test_what_another_server_says_is_one_line(tmp_path: Path) -> None:
         assert result.exit_code == 2
     finally:
         pages.close()
+
+
+@pytest.mark.parametrize(
+    ("classes", "predicted", "truth", "refusal"),
+    [
+        (("0", "1"), "1", "billing", Refusal.WRONG_KIND),
+        (("0", "1"), "1", "true", Refusal.WRONG_KIND),
+        (("0", "1"), "1", "1.0", Refusal.WRONG_KIND),
+        (("0", "1"), "1", "7", None),
+        (("-1", "1"), "1", "-1", None),
+        (("billing", "sales"), "sales", "1", Refusal.WRONG_KIND),
+        (("billing", "sales"), "sales", "support", None),
+        (("none", "1"), "1", "none", None),
+        ((), "1", "billing", None),
+    ],
+)
+def test_a_label_that_can_never_be_right_is_refused(
+    classes: tuple[str, ...], predicted: str, truth: str, refusal: Refusal | None
+) -> None:
+    joiner = Joiner(10.0, 5, LIVES, classes)
+    joiner.remember("r", [Prediction("a", (predicted,))], 0.0)
+    assert joiner.label("r", [truth], "", 1.0) is refusal
+    # It may be sent again, as it should be.
+    assert joiner.label("r", [predicted], "", 1.0) is (Refusal.DUPLICATE if refusal is None else None)
