@@ -114,7 +114,7 @@ class PrometheusModel:
 
     def _observed(self, query: str, at: datetime) -> Answer:
         """PSI of each feature, how many requests it is made of, or whether there is such a series."""
-        if not self.observing or self.mode in ("empty", "stale") or "misfits" in query:
+        if not self.observing or self.mode in ("empty", "stale") or "misfits" in query or "unusable" in query:
             return Answer("vector", ())
         lie = {"nan": math.nan, "garbage": math.inf}.get(self.mode)
         when, counted = at.timestamp(), "ln(" not in query

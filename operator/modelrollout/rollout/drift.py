@@ -85,7 +85,7 @@ def drifting(situation: Situation, *, at_rest: bool) -> tuple[DriftStatus, ...]:
     blind = bool(uncounted(situation))
     for sli, results in _judged(situation).items():
         # By a profile that is gone nobody could ever end it.
-        if _are_clear(results) or blind:
+        if _are_clear(results) or (blind and all(result.value is None for _, result in results)):
             found = {key: entry for key, entry in found.items() if key[0] != sli}
         for _, result in results:
             told = result.verdict is Verdict.BREACH and result.drift and (_of_watch(situation) or result.both)

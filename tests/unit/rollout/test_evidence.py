@@ -446,7 +446,21 @@ def test_a_profile_that_cannot_be_used_is_told_and_ends_what_nobody_could_end() 
     assert (found.status, found.reason, found.message) == (ConditionStatus.FALSE, "ProfileUnusable", BLIND)
     assert plan.status.drift == ()
     assert reasons(plan) == ["ObserverMissing"], "nobody measured that the drift ended"
-    # It is told for as long as no watch says otherwise: an attempt, or a new operator, has none.
+    # Where two observers answer, one of which can: what is measured counts, and is told once.
+    given = watched(at_rest(observing([ERRORS, PSI])), Verdict.BREACH, 0.5)
+    evaluation = given.observed.evaluation
+    assert evaluation is not None
+    given = given.seeing(evaluation=replace(evaluation, missing=(BLIND,)))
+    drifting = given.decide()
+    assert drifting.status.drift
+    later = given.after(drifting).decide()
+    assert later.status == drifting.status
+
+
+def test_a_profile_is_told_as_unusable_as_long_as_no_watch_says_otherwise() -> None:
+    given = at_rest(observing([ERRORS, PSI]))
+    plan = blind(given, BLIND).decide()
+    # An attempt, or a new operator, has no watch.
     given = given.after(plan)
     later = given.seeing(evaluation=None).decide()
     assert condition(later, "Observed").reason == "ProfileUnusable"
