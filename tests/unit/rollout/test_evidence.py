@@ -453,7 +453,7 @@ def test_a_profile_that_cannot_be_used_is_told_and_ends_what_nobody_could_end() 
     given = given.seeing(evaluation=replace(evaluation, missing=(BLIND,)))
     drifting = given.decide()
     assert drifting.status.drift
-    later = given.after(drifting).decide()
+    later = given.after(drifting).at(1).decide()
     assert later.status == drifting.status
 
 
