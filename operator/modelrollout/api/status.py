@@ -127,6 +127,8 @@ class GuardRecord(StatusModel):
     """How many requests the value is made of, where that is known."""
     confidence: Number = None
     """How sure a breach is by the sequential test, 0 to 1, where the guard weighs counts."""
+    query: Sentence = ""
+    """The PromQL that was asked, cut to 1024 characters. Empty in an older decision: as in the next newer one."""
 
 
 class GuardStatus(GuardRecord):
@@ -140,8 +142,6 @@ class GuardStatus(GuardRecord):
     """The value of the stable revision at the same time, where it was measured."""
     both: bool = False
     """Whether the stable revision breaks the same bound: the world moved, not the candidate."""
-    query: Sentence = ""
-    """The PromQL that was asked, cut to 1024 characters."""
 
 
 class Decision(StatusModel):

@@ -272,6 +272,7 @@ class Evaluation:
                 threshold=result.threshold,
                 samples=result.samples,
                 confidence=result.confidence,
+                query=result.query,
             )
             for result in self.results
         )

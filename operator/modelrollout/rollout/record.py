@@ -15,6 +15,9 @@ from modelrollout.rollout.weights import share
 KEPT_AFTER_THE_END = 5
 """How many decisions of an attempt that is over the ModelDeployment keeps; its ModelRevision has all."""
 
+QUERIES_KEPT = 60
+"""How many queries the decisions of an attempt hold together; what is kept of the oldest is without."""
+
 
 class Kind(StrEnum):
     """What was decided."""
@@ -45,7 +48,27 @@ def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: s
         message=message,
         guards=evaluation.records if evaluation is not None else (),
     )
-    return attempt.model_copy(update={"decisions": _bounded((entry, *attempt.decisions))})
+    return attempt.model_copy(update={"decisions": _bounded(_told_once((entry, *attempt.decisions)))})
+
+
+def _told_once(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    """The decisions, each query in the newest of those that follow one another with it, and QUERIES_KEPT in all.
+
+    Twenty guards' queries in each of thirty decisions would fill the object.
+    """
+    newer: dict[str, str] = {}
+    kept, found = 0, []
+    for decision in decisions:
+        guards = []
+        for guard in decision.guards:
+            if guard.query and (guard.query == newer.get(guard.name) or kept == QUERIES_KEPT):
+                guards.append(guard.model_copy(update={"query": ""}))
+                continue
+            guards.append(guard)
+            if guard.query:
+                newer[guard.name], kept = guard.query, kept + 1
+        found.append(decision.model_copy(update={"guards": tuple(guards)}))
+    return tuple(found)
 
 
 def _bounded(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:

@@ -17,13 +17,14 @@ from modelrollout.api.status import (
     ConditionStatus,
     Decision,
     DriftStatus,
+    GuardRecord,
     Phase,
     Verdict,
 )
 from modelrollout.rollout.drift import watch_guards
 from modelrollout.rollout.observed import Allocation, Comparison, Evaluation, GuardResult
 from modelrollout.rollout.plan import WHOLE, Notification, Span
-from modelrollout.rollout.record import KEPT_AFTER_THE_END, spans
+from modelrollout.rollout.record import KEPT_AFTER_THE_END, QUERIES_KEPT, spans
 from tests.builders import ERRORS, manifest
 from tests.unit.rollout.given import NOW, V1, V2, Given, condition, layout, reasons, seconds
 
@@ -584,3 +585,30 @@ def test_series_that_came_back_are_no_longer_missing(
     verdict = Verdict.NO_DATA if value is None else Verdict.PASS
     given.judged(verdict, value=value, samples=samples)
     assert condition(given.decide(), "EvidenceAvailable").status is known
+
+
+def test_the_record_has_each_query_once_and_not_without_end() -> None:
+    given = Given().stepping(2)
+    for hold in range(40):
+        for later, verdict in ((1, Verdict.NO_DATA), (40, Verdict.NO_DATA), (50, Verdict.PROVIDER_DOWN)):
+            # What is asked changes with every fourth turn.
+            given.at(100 * hold + later).judged(verdict, value=None, query=f"errors[{hold // 4}]")
+            given.after(given.decide())
+    rollout = given.status.rollout
+    assert rollout is not None
+    queries = [guard.query for decision in rollout.decisions for guard in decision.guards]
+    told = [query for query in queries if query]
+    assert told == [f"errors[{number}]" for number in range(9, 9 - len(told), -1)]
+    assert len(told) < len(queries)
+    many = tuple(
+        Decision(at=NOW, decision="Hold", guards=tuple(record(name, f"{name}[{n}]") for name in "abcdef"))
+        for n in range(20)
+    )
+    given = Given().stepping(2, decisions=many).judged(Verdict.BREACH)
+    rollout = given.decide().status.rollout
+    assert rollout is not None
+    assert sum(bool(guard.query) for decision in rollout.decisions for guard in decision.guards) <= QUERIES_KEPT
+
+
+def record(name: str, query: str) -> GuardRecord:
+    return GuardRecord(name=name, verdict=Verdict.PASS, query=query)
