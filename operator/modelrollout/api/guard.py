@@ -140,7 +140,8 @@ class Guard(SpecModel):
     of: Annotated[StrictInt, Field(ge=1, le=10)] = 1
     """How many of the last evaluations are looked at, 1 to 10."""
     on_breach: OnBreach = OnBreach.ROLLBACK
-    """Rollback (take the candidate back at once), Pause (hold and wait for approval) or Warn (only tell)."""
+    """Rollback (take the candidate back at once), Pause (hold and wait for approval) or Warn (only tell: neither its
+    breach nor its lack of data holds)."""
     from_step: Annotated[StrictInt, Field(ge=1, le=20)] | None = None
     """The step of the canary from which on this guard is watched, counted from 1. Default: from the first."""
     to_step: Annotated[StrictInt, Field(ge=1, le=20)] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -84,7 +85,7 @@ def judge(situation: Situation) -> Judgement:
 
     A breach counts from any evaluation of this attempt; one that both arms show holds, unless its guard says
     otherwise. A pass must be fresh: asked since the step began, no older than three intervals and a grace, and
-    complete. Silence holds.
+    complete. Silence holds, but that of a guard that would only warn.
     """
     guards = {guard.name: guard for guard in situation.guards}
     evaluation = current(situation)
@@ -115,7 +116,7 @@ def judge(situation: Situation) -> Judgement:
     if evaluation.allocation is not None and not evaluation.allocation.effective:
         message = f"{evaluation.revision} does not get the share of the requests that the routes ask for"
         return replace(found, effect=Effect.HOLD, message=message, reason=AttemptReason.WEIGHT_NOT_EFFECTIVE)
-    hold, until = _reason_to_hold(situation, evaluation, set(guards))
+    hold, until = _reason_to_hold(situation, evaluation, guards)
     return replace(found, effect=Effect.HOLD, message=hold, waits_until=until) if hold else found
 
 
@@ -149,19 +150,25 @@ def _evidence(results: list[GuardResult]) -> str:
     return "; ".join(f"{result.name}: {evidence_of(result)}" for result in results)
 
 
-def _reason_to_hold(situation: Situation, evaluation: Evaluation, names: set[str]) -> tuple[str, datetime | None]:
-    """Why the step is held, empty for nothing; and until when it is held as expected."""
-    down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in names]
+def _reason_to_hold(
+    situation: Situation, evaluation: Evaluation, guards: Mapping[str, Guard]
+) -> tuple[str, datetime | None]:
+    """Why the step is held, empty for nothing; and until when it is held as expected.
+
+    A guard that only warns holds nothing by its silence, as it would not by a breach.
+    """
+    down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in guards]
     if down:
         return "Prometheus does not answer", None
-    silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in names]
+    silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in guards]
+    silent = [r for r in silent if guards[r.name].on_breach is not OnBreach.WARN]
     early = [r for r in silent if r.waits_until is not None and situation.now < answered_by(situation, r.waits_until)]
     silent = [r for r in silent if r not in early]
     if silent:
         invalid = [r for r in silent if r.invalid]
         why = f": {invalid[0].invalid}" if invalid else ""
         return f"{NO_DATA_FOR}{', '.join(r.name for r in invalid or silent)}{why}", None
-    if names - {result.name for result in evaluation.results}:
+    if guards.keys() - {result.name for result in evaluation.results}:
         return NOT_ALL, None
     step_started = situation.attempt.step_started_at
     too_old = situation.since(evaluation.at) > 3 * situation.spec.evaluation_interval + GRACE

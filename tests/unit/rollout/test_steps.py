@@ -185,6 +185,12 @@ def test_a_warning_goes_on_and_is_told() -> None:
     assert condition(plan, "GuardsPassing").status == "False"
 
 
+@pytest.mark.parametrize(("verdict", "goes_on"), [(Verdict.NO_DATA, True), (Verdict.PROVIDER_DOWN, False)])
+def test_a_guard_that_only_warns_holds_nothing_by_its_silence(verdict: Verdict, goes_on: bool) -> None:
+    plan = Given(guards=({**ERRORS, "onBreach": "Warn"},)).stepping(1).judged(verdict, value=None).decide()
+    assert (layout(plan) == {V1: 750_000, V2: 250_000}) is goes_on
+
+
 def test_a_breach_that_asks_for_a_pause_waits_for_a_person() -> None:
     plan = Given(guards=({**ERRORS, "onBreach": "Pause"},)).stepping(1).judged(Verdict.BREACH).decide()
     assert plan.status.phase is Phase.AWAITING_APPROVAL
