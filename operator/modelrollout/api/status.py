@@ -128,7 +128,8 @@ class GuardRecord(StatusModel):
     confidence: Number = None
     """How sure a breach is by the sequential test, 0 to 1, where the guard weighs counts."""
     query: Sentence = ""
-    """The PromQL that was asked, cut to 1024 characters. Empty in an older decision: as in the next newer one."""
+    """The PromQL that was asked, cut to 1000 characters. Empty in an older decision: as in the next newer one that has
+    this guard, or not kept any more."""
 
 
 class GuardStatus(GuardRecord):

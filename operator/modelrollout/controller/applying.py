@@ -32,6 +32,7 @@ from modelrollout.render.traffic_service import SERVICE, traffic_service
 from modelrollout.render.upgrade import as_made
 from modelrollout.render.workload import deployment as render_deployment
 from modelrollout.rollout.plan import Plan, RoutePlan
+from modelrollout.rollout.record import without_queries
 from modelrollout.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Applier:
             return
         earlier = revision_status_from(live.get("status"))
         numbers = {attempt.attempt for attempt in status.attempts}
-        kept = tuple(attempt for attempt in earlier.attempts if attempt.attempt not in numbers)
+        kept = tuple(without_queries(attempt) for attempt in earlier.attempts if attempt.attempt not in numbers)
         attempts = (*status.attempts, *kept)[:HISTORY_LIMIT]
         merged = status.model_copy(update={"attempts": attempts, "contract": status.contract or earlier.contract})
         body = status_body(live, merged)

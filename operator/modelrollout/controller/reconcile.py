@@ -242,7 +242,9 @@ def told(key: Key, old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> li
             "step": each.step,
             "weight": each.weight,
             "why": each.message,
-            "guards": [{**status_to_dict(guard), "query": queries.get(guard.name, "")} for guard in each.guards],
+            "guards": [
+                {**status_to_dict(guard), "query": guard.query or queries.get(guard.name, "")} for guard in each.guards
+            ],
         }
         for each in reversed(attempt.decisions)
         if (each.at, each.decision) not in known

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 
+from modelrollout.api.modelrevision import RevisionAttempt
 from modelrollout.api.status import DECISION_LIMIT, ArmStatus, ComparisonStatus, Decision, RolloutStatus
 from modelrollout.rollout.judgement import current, of_attempt
 from modelrollout.rollout.plan import Span
@@ -15,8 +17,8 @@ from modelrollout.rollout.weights import share
 KEPT_AFTER_THE_END = 5
 """How many decisions of an attempt that is over the ModelDeployment keeps; its ModelRevision has all."""
 
-QUERIES_KEPT = 60
-"""How many queries the decisions of an attempt hold together; what is kept of the oldest is without."""
+QUERIES_KEPT = 20
+"""How many queries the decisions of an attempt hold together, the newest; a ModelRevision has ten attempts."""
 
 
 class Kind(StrEnum):
@@ -51,24 +53,31 @@ def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: s
     return attempt.model_copy(update={"decisions": _bounded(_told_once((entry, *attempt.decisions)))})
 
 
-def _told_once(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
-    """The decisions, each query in the newest of those that follow one another with it, and QUERIES_KEPT in all.
+def without_queries(attempt: RevisionAttempt) -> RevisionAttempt:
+    """An attempt as it is kept once there is a newer one: ten with all queries would be too much for one object."""
+    decisions = tuple(_with_queries(decision, {}) for decision in attempt.decisions)
+    return attempt.model_copy(update={"decisions": decisions})
 
-    Twenty guards' queries in each of thirty decisions would fill the object.
-    """
+
+def _told_once(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    """The decisions, each query in the newest of those that follow one another with it, and QUERIES_KEPT in all."""
     newer: dict[str, str] = {}
     kept, found = 0, []
     for decision in decisions:
-        guards = []
+        own: dict[str, str] = {}
         for guard in decision.guards:
-            if guard.query and (guard.query == newer.get(guard.name) or kept == QUERIES_KEPT):
-                guards.append(guard.model_copy(update={"query": ""}))
-                continue
-            guards.append(guard)
-            if guard.query:
-                newer[guard.name], kept = guard.query, kept + 1
-        found.append(decision.model_copy(update={"guards": tuple(guards)}))
+            if guard.query and guard.query != newer.get(guard.name) and kept < QUERIES_KEPT:
+                own[guard.name] = newer[guard.name] = guard.query
+                kept += 1
+        found.append(_with_queries(decision, own))
     return tuple(found)
+
+
+def _with_queries(decision: Decision, queries: Mapping[str, str]) -> Decision:
+    if all(guard.query == queries.get(guard.name, "") for guard in decision.guards):
+        return decision
+    guards = (guard.model_copy(update={"query": queries.get(guard.name, "")}) for guard in decision.guards)
+    return decision.model_copy(update={"guards": tuple(guards)})
 
 
 def _bounded(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
@@ -77,7 +86,15 @@ def _bounded(decisions: tuple[Decision, ...]) -> tuple[Decision, ...]:
         return decisions
     others = (place for place in range(len(decisions) - 1, 0, -1) if decisions[place].decision not in WEIGHING)
     gone = next(others, len(decisions) - 1)
-    return decisions[:gone] + decisions[gone + 1 :]
+    lost = {guard.name: guard.query for guard in decisions[gone].guards if guard.query}
+    older = list(decisions[gone + 1 :])
+    for place, decision in enumerate(older):
+        # What says nothing of its query had that of the one that goes.
+        was = {guard.name: lost.pop(guard.name, "") for guard in decision.guards}
+        older[place] = _with_queries(
+            decision, {guard.name: guard.query or was[guard.name] for guard in decision.guards}
+        )
+    return (*decisions[:gone], *older)
 
 
 def spans(attempt: RolloutStatus, since: datetime, now_given: int) -> tuple[Span, ...]:

@@ -612,3 +612,21 @@ def test_the_record_has_each_query_once_and_not_without_end() -> None:
 
 def record(name: str, query: str) -> GuardRecord:
     return GuardRecord(name=name, verdict=Verdict.PASS, query=query)
+
+
+def test_a_query_outlives_the_decision_that_told_it() -> None:
+    """A step says nothing of its query, as it is that of the hold after it: when the hold goes, the step says it."""
+    given = Given().stepping(
+        2,
+        decisions=(
+            *(Decision(at=NOW, decision="Step", guards=(record("errors", ""),)) for _ in range(DECISION_LIMIT - 2)),
+            Decision(at=NOW, decision="Hold", guards=(record("errors", "A"),)),
+            Decision(at=NOW, decision="Step", guards=(record("errors", ""),)),
+        ),
+    )
+    rollout = given.judged(Verdict.BREACH, query="B").decide().status.rollout
+    assert rollout is not None
+    assert [decision.decision for decision in rollout.decisions[:1]] == ["RollBack"]
+    assert len(rollout.decisions) == DECISION_LIMIT
+    assert rollout.decisions[0].guards[0].query == "B"
+    assert rollout.decisions[-1].guards[0].query == "A"
