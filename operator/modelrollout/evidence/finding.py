@@ -17,6 +17,9 @@ from modelrollout.evidence.statistics.starts import SHORTEST
 LEANING = 0.5
 """Surer than this of a breach, yet not sure enough, is no pass: the step waits for more requests."""
 
+LONGEST_MOMENT = 90.0
+"""Seconds without a witness that may be one moment, however long the window: a minute of trouble, told late."""
+
 SPREAD = math.log(10)
 """How loud the evidence of a breach must be without its loudest moment (the logarithm of an e-value)."""
 
@@ -118,11 +121,11 @@ def shared_pieces(counted: Counted, first: int, as_bad: Callable[[Sequence[int]]
 
 
 def one_moment(guard: Guard, counted: Counted) -> Callable[[Sequence[int]], bool]:
-    """Which neighbouring pieces may be one moment, for a bound: two, or what half a window touches without a witness.
+    """Which neighbouring pieces may be one moment, for a bound: two, or what a while touches without a witness.
 
-    In the bake stable has no traffic: nothing tells a world that fails for a minute from a candidate that does.
+    The while is half a window, but no more than LONGEST_MOMENT. In the bake stable has no traffic: nothing tells a world that fails for a minute from a candidate that does.
     """
-    times, longest = counted.cuts.times, guard.window.total_seconds() / 2
+    times, longest = counted.cuts.times, min(guard.window.total_seconds() / 2, LONGEST_MOMENT)
 
     def together(pieces: Sequence[int]) -> bool:
         if len(pieces) <= 2:

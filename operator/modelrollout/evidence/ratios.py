@@ -94,11 +94,14 @@ def _bounded(counted: Counted) -> list[tuple[float, float]]:
     """Good and bad requests of the candidate by piece.
 
     Clients may give up as often as they like, as a bound is about answers; but where stable has no traffic, no more
-    often than they gave up on stable: a model that hangs would pass for one without errors.
+    often than they gave up on stable: a model that hangs would pass for one without errors. Where stable never had
+    requests beside the candidate nobody knows how often that is, and none count.
     """
-    theirs = _compared(counted, STABLE)
+    known = _sum(_compared(counted, STABLE))
+    if known <= 0:
+        return _answered(counted, CANDIDATE)
     lost = zip(counted.unanswered(STABLE), counted.compared, strict=True)
-    usual = math.fsum(one for one, there in lost if there) / max(_sum(theirs), 1.0)
+    usual = math.fsum(one for one, there in lost if there) / known
     return [
         (good, bad if there else bad + max(lost - usual * (good + bad + lost), 0.0))
         for (good, bad), lost, there in zip(

@@ -167,6 +167,12 @@ class TestUnanswered:
         assert usual.judge(with_(LIMIT, max=0.05), bake).verdict is Verdict.PASS
         assert self.given_up(usual, 500, 50).judge(with_(LIMIT, max=0.05), bake).verdict is Verdict.BREACH
 
+    def test_where_nothing_was_compared_nobody_knows_how_many_give_up(self) -> None:
+        """Blue-green: one of eight requests is given up as ever, and stable never had traffic beside the candidate."""
+        world = self.given_up(World().run(0, (0, 0), (20, 0)), 400, 7)
+        result = world.judge(with_(LIMIT, max=0.1), weighed((0, 100)))
+        assert (result.verdict, result.value) == (Verdict.PASS, 0.0)
+
     def test_beside_stable_a_bound_is_about_answers(self) -> None:
         world = self.given_up(World().run(0, (0, 0), (20, 0)), 200, 5, 5)
         assert world.judge(LIMIT, HALF).verdict is Verdict.PASS
@@ -446,6 +452,13 @@ class TestBoundWithConfidence:
         world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0)).run(420, (20, 0), (0, 0))
         world.run(560, (20, 20), (0, 0), slow=70)
         assert world.judge(guard, weighed((0, 50), (300, 100))).verdict is Verdict.BREACH
+
+    @pytest.mark.parametrize("minutes", [3, 10, 30, 60])
+    def test_a_moment_without_a_witness_does_not_grow_with_the_window(self, minutes: int) -> None:
+        """All fails from the beginning of the bake: two minutes later that is a breach, whatever the window."""
+        guard, bake = with_(LIMIT, window=timedelta(minutes=minutes)), weighed((0, 50), (300, 100))
+        world = World().run(0, (0, 0), (20, 0)).run(300, (10, 0), (10, 0)).run(430, (20, 20), (0, 0))
+        assert world.judge(guard, bake).verdict is Verdict.BREACH
 
     def test_trouble_that_begins_just_before_the_bake_is_an_incident_too(self) -> None:
         """Between a scrape under one weight and the next under another nothing is counted: that parts nothing."""
