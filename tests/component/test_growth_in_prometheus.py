@@ -117,6 +117,20 @@ def test_over_a_long_window_it_is_known_from_one_of_some_points(server: Promethe
     assert reading.value == pytest.approx(psi(exact, SHARES["age"]), abs=1e-9)
 
 
+def test_a_process_that_ended_long_ago_counts_no_more_than_it_did_in_the_window(
+    server: Prometheus, where: Context
+) -> None:
+    """It began 60 and ended 20 hours ago; Prometheus was away when the window of 24 hours began, and for an hour more."""
+    hour = 3600.0
+    one = life(where, "observer-a", "a1", 60 * hour, 20 * hour, 60)
+    one.missed = [(END - 24 * hour - 600, END - 23 * hour)]
+    for at in np.arange(one.start + 1, one.end - 1, 10.0):
+        one.count(float(at), compared(where))
+    server.write(one.series())
+    grown = growth_of(server, where, "compared_total", timedelta(hours=24))
+    assert 0 <= (grown or 0) <= sum(amount for _, amount in one.seen(END - 24 * hour, END))
+
+
 @pytest.mark.parametrize(
     ("what", "begins", "lasts", "from_behind"),
     [

@@ -19,9 +19,10 @@ POINTS = 8
 """Over a longer window the last sample is looked for at so many points only: of a process that ended, what it counted
 after the last of them (an eighth of the window at most) is left out, of all its bins alike."""
 
-_FIRST = (48, 32, 16, 8, 2, 0)
+_FIRST = (56, 48, 40, 32, 24, 16, 8, 2, 0)
 """In parts of 64 of a longer window, how old a series is looked for that was not there when the window began: nearer to
-its end they are closer, since most is lost of what is known for a short time only."""
+its end they are closer, since most is lost of what is known for a short time only. The last one is looked for at none
+but these: what were found there and not here would count whole, however old."""
 
 _OBSERVER = "modelrollout_observer_"
 STARTED = f"{_OBSERVER}started_timestamp_seconds"
