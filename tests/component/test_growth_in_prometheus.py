@@ -120,7 +120,7 @@ def test_over_a_long_window_it_is_known_from_one_of_some_points(server: Promethe
 def test_a_process_that_ended_long_ago_counts_no_more_than_it_did_in_the_window(
     server: Prometheus, where: Context
 ) -> None:
-    """It began 60 and ended 20 hours ago; Prometheus was away when the window of 24 hours began, and for an hour more."""
+    """It began 60 and ended 20 hours ago; Prometheus was away when the window of a day began, and an hour more."""
     hour = 3600.0
     one = life(where, "observer-a", "a1", 60 * hour, 20 * hour, 60)
     one.missed = [(END - 24 * hour - 600, END - 23 * hour)]
