@@ -123,8 +123,8 @@ def shared_pieces(counted: Counted, first: int, as_bad: Callable[[Sequence[int]]
 def one_moment(guard: Guard, counted: Counted) -> Callable[[Sequence[int]], bool]:
     """Which neighbouring pieces may be one moment, for a bound: two, or what a while touches without a witness.
 
-    The while is half a window, but no more than LONGEST_MOMENT. In the bake stable has no traffic: nothing tells a world
-    that fails for a minute from a candidate that does.
+    The while is half a window, but no more than LONGEST_MOMENT. In the bake stable has no traffic: nothing tells a
+    world that fails for a minute from a candidate that does.
     """
     times, longest = counted.cuts.times, min(guard.window.total_seconds() / 2, LONGEST_MOMENT)
 
