@@ -17,6 +17,9 @@ from modelrollout.evidence.statistics.bound import above
 from modelrollout.evidence.statistics.eprocess import Evidence, Together, averaged
 from modelrollout.evidence.statistics.tails import Histogram, slower, tail_quantile
 
+DOUBT = 2.0
+"""A breach relative to stable holds even if latencies spread half as wide as the empty buckets beside theirs allow."""
+
 
 def relative_latency(guard: Guard, entry: Indicator, counted: Counted, now: datetime) -> Finding:
     """Test whether the candidate's quantile is above stable's at the same time by more than the least effect."""
@@ -37,8 +40,10 @@ def relative_latency(guard: Guard, entry: Indicator, counted: Counted, now: date
     if not enough(guard, samples) or stable <= 0 or value is None or baseline is None:
         return too_few(guard, samples, stable)
     what = f"{guard.sli} is {value:.4g} s against stable's {baseline:.4g} s ({samples:.0f} and {stable:.0f} requests)"
-    worse, more = value > factor * baseline, counted.compared[-1]
-    return decided(guard, evidence, Estimate(what, value, samples, baseline, worse, more=more))
+    # Where nearly all requests take as long, no bucket beside theirs has any, and 5 % slower may look like 11.
+    least, most = (tail_quantile(quantile, edges, counts, DOUBT) for counts in (mine, theirs))
+    worse = min(value, least or value) > factor * max(baseline, most or baseline)
+    return decided(guard, evidence, Estimate(what, value, samples, baseline, worse, more=counted.compared[-1]))
 
 
 def bounded_latency(guard: Guard, entry: Indicator, counted: Counted, now: datetime) -> Finding:

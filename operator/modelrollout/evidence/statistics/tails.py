@@ -39,11 +39,12 @@ class Histogram:
     stable: tuple[float, ...]
 
 
-def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float]) -> float | None:
+def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float], doubt: float = 1.0) -> float | None:
     """The value below which ``share`` lies, log-normal within a bucket; None without requests.
 
     ``edges`` are the finite ones, ``counts`` cumulative with the total last. Beyond the last edge it is that edge; in a
-    bucket that begins at 0 the tail falls exponentially.
+    bucket that begins at 0 the tail falls exponentially. An edge beyond which no request is may be any number of
+    standard deviations away: ``doubt`` is how many times as far as one request would be.
     """
     total = counts[-1]
     if total <= 0 or not edges:
@@ -54,14 +55,17 @@ def tail_quantile(share: float, edges: Sequence[float], counts: Sequence[float])
     if place is None:
         return edges[-1]
     lower, above = (edges[place - 1], tails[place - 1]) if place else (0.0, 1.0)
-    below = min(max(tails[place], 0.5 / total), rest)
+    none = 0.5 / total
+    far, near = tails[place] < none, lower > 0 and above > 1 - none
+    below = min(max(tails[place], none), rest)
     if lower > 0:
-        above = min(above, 1 - 0.5 / total)
+        above = min(above, 1 - none)
     if above <= rest or below >= above:
         return edges[place]
     if lower <= 0:
-        return edges[place] * math.log(above / rest) / math.log(above / below)
+        return edges[place] * math.log(above / rest) / (math.log(above / below) * (doubt if far else 1.0))
     first, at, last = (NORMAL.inv_cdf(tail) for tail in (above, rest, below))
+    first, last = first * (doubt if near else 1.0), last * (doubt if far else 1.0)
     return float(lower * (edges[place] / lower) ** ((first - at) / (first - last)))
 
 

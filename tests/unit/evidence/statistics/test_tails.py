@@ -93,6 +93,25 @@ def test_a_little_slower_does_not_look_much_slower(share: float, width: float) -
         assert found[1] <= 1.1 * found[0] <= found[2]
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95])
+@pytest.mark.parametrize("width", [0.1, 0.15, 0.2])
+def test_few_requests_in_one_bucket_are_doubted(share: float, width: float) -> None:
+    """Of 3,000 requests none may be in the buckets beside theirs; 5 % slower looked like more than 10 then."""
+    found = 0
+    for step in range(40):
+        median = 0.008 * 10 ** (step / 40)
+        stable, slow, bad = (
+            [tail_quantile(share, EDGES, counts, doubt) or 0 for doubt in (1.0, 2.0)]
+            for counts in (
+                cumulative([round(3000 * part) for part in lognormal(factor * median, width)])
+                for factor in (1.0, 1.05, 1.3)
+            )
+        )
+        assert min(slow) <= 1.1 * max(stable)
+        found += min(bad) > 1.1 * max(stable)
+    assert found >= 24
+
+
 @pytest.mark.parametrize(
     ("counts", "share", "value"),
     [
