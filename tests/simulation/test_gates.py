@@ -457,3 +457,31 @@ def test_a_new_operator_passes_the_gates_again() -> None:
         assert run.triton.asked.count(("burst", V2)) == 2
 
     story(tell)
+
+
+@pytest.mark.parametrize("strategy", ["Canary", "Recreate"])
+def test_a_golden_request_that_kills_the_pods_is_not_sent_for_ever(strategy: str) -> None:
+    """Each time that they came back the deadline began anew; and nobody else answers with Recreate."""
+
+    async def tell(run: Simulation) -> None:
+        golden(run)
+        await served(run, "1.0.0", strategy=strategy)
+        run.triton.deadly[V2] = 60.0
+        await served(run, "1.1.0", strategy=strategy, gates=GOLDEN)
+        attempt = run.status.rollout
+        assert attempt is not None
+        assert (attempt.reason, attempt.outcome, attempt.setbacks) == (
+            "CandidateUnavailable",
+            Outcome.ROLLED_BACK,
+            2,
+        )
+        assert "lost all its ready pods 3 times, last in the golden set gate: " in attempt.message
+        assert (run.status.revisions.stable, run.status.quarantined) == (V1, (V2,))
+        assert len(events(run, "CandidateUnavailable")) == 2
+        assert attempt.started_at is not None
+        assert attempt.finished_at is not None
+        assert (attempt.finished_at - attempt.started_at).total_seconds() < 300
+        assert not weighed(run, V2)
+        assert states(run)["GoldenSet"] == "Failed"
+
+    story(tell)

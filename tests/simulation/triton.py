@@ -28,7 +28,8 @@ class TritonModel:
     """``ports.ModelServer``. ``passed_at`` is when a revision was last warm, by its name.
 
     By revision too: ``signatures`` of those that are not the usual one, ``scores`` that they answer with (0.5), the
-    ``bursts`` that they report, and those that are ``silent``: warm, and then nothing.
+    ``bursts`` that they report, those that are ``silent`` (warm, and then nothing), and after how many seconds the pods
+    come back of those to which every request is ``deadly``.
     """
 
     kubelet: Kubelet
@@ -38,6 +39,7 @@ class TritonModel:
     scores: dict[str, float] = field(default_factory=dict)
     bursts: dict[str, BurstReport] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
+    deadly: dict[str, float] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     async def warm(self, target: PodTarget) -> WarmReport:
@@ -61,6 +63,9 @@ class TritonModel:
 
     async def infer(self, target: PodTarget, inputs: Sequence[Tensor], outputs: Sequence[str]) -> tuple[Tensor, ...]:
         revision = await self._answering("infer", target)
+        if revision in self.deadly:
+            self.kubelet.crash(revision, self.deadly[revision])
+            raise TransientError(f"pod {target.pod} hung up")
         if not self.behaviours[revision].warm:
             raise ModelError("INTERNAL", "the model answers with an error")
         score = self.scores.get(revision, 0.5)

@@ -221,7 +221,7 @@ class EventReason(StrEnum):
     )
     CANDIDATE_UNAVAILABLE = (
         "CandidateUnavailable",
-        "The candidate lost its ready pods while it had traffic; its weight was taken away.",
+        "The candidate lost all its ready pods, in a gate or with traffic; what weight it had was taken away.",
         "Look at the candidate's pods: crashes, evictions, out of memory.",
     )
     SPEC_INVALID = (
@@ -383,7 +383,7 @@ class AttemptReason(StrEnum):
     )
     CANDIDATE_UNAVAILABLE = (
         "CandidateUnavailable",
-        "The candidate lost all its ready pods too often, or in the bake.",
+        "The candidate lost all its ready pods too often (a gate may kill them), or in the bake.",
         "Look at its pods: crashes, evictions, out of memory.",
     )
     INTERRUPTED = (

@@ -121,7 +121,7 @@ def preparing_message(situation: Situation) -> str:
     revision = situation.attempt.revision
     trouble = obstacle(situation)
     if situation.attempt.setbacks and not trouble:
-        return f"{revision} lost its ready pods and its traffic; waiting for them to return"
+        return f"{revision} lost all its ready pods; waiting for them to return"
     old = situation.observed.workload(situation.stable)
     gone = "was stopped to make room: nobody answers" if not (old.desired or old.present) else "is stopped to make room"
     gone = "" if situation.course.beside else f" ({situation.stable} {gone})"

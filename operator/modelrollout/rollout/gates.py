@@ -139,6 +139,12 @@ def why_pending(gate: Gate | None) -> tuple[str, bool]:
     return f"the {name} fails: {gate.message}", True
 
 
+def where_pending(gate: Gate | None) -> str:
+    """In which gate the candidate is, as words behind what happened to it."""
+    last = gate.checks[-1] if gate is not None and gate.checks and gate.state is not GateState.PASSED else None
+    return " before it got traffic" if last is None else f" in the {IN_WORDS[last.name]}"
+
+
 def passed_at(gate: Gate | None) -> tuple[datetime, ...]:
     """When gates were passed: each is progress."""
     return tuple(check.at for check in (gate.checks if gate is not None else ()) if check.at and check.state in _DONE)

@@ -9,11 +9,20 @@ from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout import capacity
 from modelrollout.rollout.attempts import in_words, prepare
 from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event
-from modelrollout.rollout.gates import of_candidate, passed_at, refusal, under_load, why_pending, with_gates
-from modelrollout.rollout.holding import urgent
+from modelrollout.rollout.gates import (
+    of_candidate,
+    passed_at,
+    refusal,
+    under_load,
+    where_pending,
+    why_pending,
+    with_gates,
+)
+from modelrollout.rollout.holding import SETBACK_LIMIT, urgent
 from modelrollout.rollout.judgement import Effect, Judgement, of_attempt
 from modelrollout.rollout.observed import GateState
 from modelrollout.rollout.plan import ARMED, WHOLE
+from modelrollout.rollout.record import Kind, decided
 from modelrollout.rollout.rollback import end, roll_back
 from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
 from modelrollout.rollout.steps import advance
@@ -35,14 +44,14 @@ def verify(situation: Situation) -> Draft:
     met = situation.stable is not None and situation.observed.route.weight_of(attempt.revision) > ARMED
     if situation.subject.ready == 0 and met:
         # Users met it already, in the moment before its step began: that counts like any loss of its pods.
-        return urgent(situation, Judgement(Effect.HOLD)) or prepare(situation)
+        return urgent(situation, Judgement(Effect.HOLD)) or _lost(situation)
     refused = refusal(gate)
     if refused and situation.observed.route.weight_of(attempt.revision) <= ARMED:
         return _refuse(situation, *refused)
     if situation.subject.ready == 0 and under_load(gate):
         return state
     if situation.subject.ready == 0 or not situation.subject.addressed:
-        return prepare(situation)
+        return _lost(situation)
     if situation.observed.route.weight_of(attempt.revision) > ARMED:
         # All was well when its first weight was written. Waiting for anything now would leave users on it unguarded.
         began = gate.finished_at if gate is not None and gate.finished_at else attempt.step_started_at
@@ -68,6 +77,29 @@ def verify(situation: Situation) -> Draft:
     if situation.paused and not attempt.instead_of:
         return replace(state, message=f"paused before {attempt.revision} gets traffic ({situation.paused})")
     return _first_traffic(situation, state, situation.since(gate.finished_at) > SLOW_GATEWAY)
+
+
+def _lost(situation: Situation) -> Draft:
+    """Its pods are waited for anew; but where all are gone not for ever, since it may be a gate that kills them.
+
+    What took the pods of stable too is not the candidate's doing; a first deployment is tried as long as it is wanted.
+    """
+    attempt, home = situation.attempt, situation.observed.workload(situation.stable)
+    innocent = situation.subject.ready or situation.replicas == 0 or (home.desired and not home.ready)
+    if innocent or situation.stable is None:
+        return prepare(situation)
+    gate = of_candidate(situation)
+    trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
+    where = f"{where_pending(gate)}{trouble}"
+    if attempt.setbacks >= SETBACK_LIMIT:
+        message = f"{attempt.revision} lost all its ready pods {attempt.setbacks + 1} times, last{where}"
+        return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
+    message = f"{attempt.revision} lost all its ready pods{where}; waiting for them to return"
+    begun = {"setbacks": attempt.setbacks + 1, "step_started_at": situation.now, "waiting_since": None}
+    attempt = decided(situation, attempt.model_copy(update=begun), Kind.RESTART, message)
+    status = situation.status.model_copy(update={"rollout": attempt})
+    told = event(EventReason.CANDIDATE_UNAVAILABLE, message, warning=True)
+    return replace(prepare(replace(situation, status=status)), events=(told,))
 
 
 def _gates_pending(situation: Situation, state: Draft) -> Draft:

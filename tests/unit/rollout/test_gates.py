@@ -124,6 +124,43 @@ def test_a_burst_whose_pods_die_is_waited_for() -> None:
     assert (elsewhere.status.phase, elsewhere.gate) == (Phase.PREPARING, None)
 
 
+GOLDEN_RUNS = gates(WARM, replace(LATE, state=GateState.RUNNING), state=GateState.RUNNING)
+
+
+def test_pods_lost_in_a_gate_are_counted_and_told() -> None:
+    plan = verifying(setbacks=1).pods(V2, 0, trouble="pod a: exit code 139").seeing(gates=GOLDEN_RUNS).decide()
+    attempt = plan.status.rollout
+    assert attempt is not None
+    assert (plan.status.phase, attempt.setbacks, attempt.step_started_at) == (Phase.PREPARING, 2, NOW)
+    (told,) = plan.events
+    assert (told.reason, told.warning) == (EventReason.CANDIDATE_UNAVAILABLE, True)
+    assert told.message == (
+        f"{V2} lost all its ready pods in the golden set gate: pod a: exit code 139; waiting for them to return"
+    )
+    assert attempt.decisions[0].message == told.message
+
+
+@pytest.mark.parametrize("desired", [2, 0])
+def test_a_third_loss_of_all_pods_in_a_gate_ends_the_attempt(desired: int) -> None:
+    """Also where stable was stopped to make room (Recreate): nobody answers until then."""
+    given = verifying(setbacks=2).pods(V1, desired, desired).pods(V2, 0).seeing(gates=GOLDEN_RUNS)
+    attempt = given.decide().status.rollout
+    assert attempt is not None
+    assert attempt.reason == "CandidateUnavailable"
+    assert attempt.message == f"{V2} lost all its ready pods 3 times, last in the golden set gate"
+
+
+def test_what_takes_the_pods_of_stable_too_is_not_counted() -> None:
+    plan = verifying(setbacks=2).pods(V1, 0).pods(V2, 0).seeing(gates=GOLDEN_RUNS).decide()
+    assert plan.status.rollout is not None
+    assert (plan.status.phase, plan.status.rollout.setbacks) == (Phase.PREPARING, 2)
+
+
+def test_a_first_deployment_that_loses_its_pods_is_tried_on() -> None:
+    plan = Given().trying(Phase.VERIFYING, setbacks=2).pods(V2, 0).seeing(gates=GOLDEN_RUNS).decide()
+    assert plan.status.phase is Phase.PREPARING
+
+
 def test_a_new_operator_keeps_what_was_told_until_it_knows_better() -> None:
     contract = GateStatus(name="Contract", state="Warned", message="output y: gone")
     given = verifying(gates=(GateStatus(name="Warm", state="Passed", message="settled at 3 ms"), contract))

@@ -146,7 +146,7 @@ def _of_attempt(snapshot: Snapshot, attempt: RolloutStatus, words: Mapping[str, 
         sentences.append(_sentence(attempt.message))
     if attempt.setbacks and attempt.outcome is None:
         times = "once" if attempt.setbacks == 1 else f"{attempt.setbacks} times"
-        sentences.append(f"It has lost its ready pods {times} and started its steps anew.")
+        sentences.append(f"It has lost its ready pods {times} and started anew.")
     return [*sentences, *_who(snapshot, attempt)]
 
 
