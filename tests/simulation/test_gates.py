@@ -485,3 +485,20 @@ def test_a_golden_request_that_kills_the_pods_is_not_sent_for_ever(strategy: str
         assert states(run)["GoldenSet"] == "Failed"
 
     story(tell)
+
+
+def test_a_gate_that_is_removed_from_the_spec_leaves_nothing_behind() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run, "1.0.0")
+        run.apply("1.1.0", gates=GOLDEN)
+        await run.until(run.at(Phase.VERIFYING))
+        await run.advance(30)
+        assert conditions(run)["GoldenSetPassed"] == ("False", "Retrying")
+        await served(run, "1.1.0")
+        assert run.status.revisions.stable == V2
+        assert states(run) == {"Warm": "Passed", "Contract": "Passed"}
+        assert "GoldenSetPassed" not in conditions(run)
+        record = revision_status_from((run.store.get("ModelRevision", V2) or {}).get("status"))
+        assert [gate.name for gate in record.attempts[0].gates] == ["Warm", "Contract"]
+
+    story(tell)

@@ -158,7 +158,7 @@ def closed(
             "waiting_since": None,
             "weight": 100.0 if outcome is Outcome.PROMOTED else 0.0,
             "ramp": 0.0,
-            "gates": given_up(attempt.gates),
+            "gates": given_up(attempt.gates, outcome),
             "refused_guards": guards_digest(situation) if reason == AttemptReason.GUARD_QUERY_INVALID else "",
             **evidence(situation),
         }

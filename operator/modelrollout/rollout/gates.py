@@ -6,8 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
+from modelrollout.api.gates import ContractMode, Gates
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
-from modelrollout.api.status import GateStatus, ModelDeploymentStatus, RolloutStatus
+from modelrollout.api.status import GateStatus, ModelDeploymentStatus, Outcome, RolloutStatus
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
 from modelrollout.rollout.plan import EventPlan
 from modelrollout.rollout.situation import Situation
@@ -49,16 +50,27 @@ def with_gates(situation: Situation) -> Situation:
     """The attempt with what its gates said so far; where nothing was said now, what was told stays."""
     gate, attempt = of_candidate(situation), situation.attempt
     told = () if gate is None else _statuses(gate.checks)
-    if not told or situation.status.rollout is None:
+    if situation.status.rollout is None:
         return situation
-    # A new operator passes them again one by one: what was told of the others stays meanwhile.
-    names = {each.name for each in told}
-    told = (*told, *(each for each in attempt.gates if each.name not in names))
+    # A new operator passes them again one by one: what was told of the others stays meanwhile, if they are asked for.
+    others = _asked(situation.spec.gates) - {each.name for each in told}
+    told = (*told, *(each for each in attempt.gates if each.name in others))
     contract = attempt.contract if gate is None or gate.contract is None else gate.contract
     if (told, contract) == (attempt.gates, attempt.contract):
         return situation
     rollout = attempt.model_copy(update={"gates": told, "contract": contract})
     return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
+
+
+def _asked(gates: Gates) -> set[str]:
+    """The names of the gates that the spec asks for."""
+    there = {
+        GateName.WARM: True,
+        GateName.CONTRACT: gates.contract.mode is not ContractMode.DISABLED,
+        GateName.GOLDEN_SET: gates.golden_set is not None,
+        GateName.LOAD: gates.load is not None,
+    }
+    return {str(name) for name, asked in there.items() if asked}
 
 
 @lru_cache(maxsize=64)
@@ -74,8 +86,13 @@ def _told(check: Check) -> GateState:
     return GateState.RETRYING if check.state is GateState.FAILED and not check.final else check.state
 
 
-def given_up(gates: tuple[GateStatus, ...]) -> tuple[GateStatus, ...]:
-    """The gates of an attempt that is over: what could not be passed is not tried any more."""
+def given_up(gates: tuple[GateStatus, ...], outcome: Outcome = Outcome.ROLLED_BACK) -> tuple[GateStatus, ...]:
+    """The gates of an attempt that is over: what could not be passed is not tried any more.
+
+    Who was promoted was past them: what a new operator could not try again before users came failed nobody.
+    """
+    if outcome in (Outcome.PROMOTED, Outcome.CONCLUDED):
+        return tuple(each for each in gates if each.state != GateState.RETRYING)
     return tuple(
         each.model_copy(update={"state": GateState.FAILED}) if each.state == GateState.RETRYING else each
         for each in gates

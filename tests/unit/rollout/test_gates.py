@@ -10,7 +10,7 @@ import pytest
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import GateStatus, Phase
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
-from modelrollout.rollout.plan import ARMED
+from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.unit.rollout.given import FULL, NOW, V1, V2, Given
 
 WARM = Check(GateName.WARM, GateState.PASSED, "settled", NOW)
@@ -169,6 +169,32 @@ def test_a_new_operator_keeps_what_was_told_until_it_knows_better() -> None:
     again = given.seeing(gates=gates(WARM, running, state=GateState.RUNNING)).decide()
     assert again.status is given.status
     assert not again.events
+
+
+RETRYING = GateStatus(name="GoldenSet", state="Retrying", message="ConfigMap x is not there")
+
+
+@pytest.mark.parametrize(("asked", "kept"), [({"goldenSet": {"parameter": "set"}}, True), ({}, False)])
+def test_what_was_told_of_a_gate_stays_as_long_as_the_spec_asks_for_it(asked: dict[str, object], kept: bool) -> None:
+    given = Given(gates=asked).serving().trying(Phase.VERIFYING, gates=(RETRYING,))
+    told = given.seeing(gates=gates(WARM, replace(CONTRACT, state=GateState.RUNNING), state=GateState.RUNNING)).decide()
+    assert told.status.rollout is not None
+    assert [each.name for each in told.status.rollout.gates] == ["Warm", *(["GoldenSet"] if kept else [])]
+
+
+def test_gates_removed_while_one_is_tried_are_gone_though_nothing_was_said_yet() -> None:
+    told = Given().serving().trying(Phase.VERIFYING, gates=(RETRYING,)).decide().status
+    assert told.rollout is not None
+    assert told.rollout.gates == ()
+
+
+def test_a_promoted_revision_failed_no_gate() -> None:
+    """A new operator was passing them again when users had met it: what it could not pass was passed before."""
+    given = Given().baking(gates=(GateStatus(name="Warm", state="Passed"), RETRYING))
+    plan = given.route({V2: WHOLE}).decide()
+    assert plan.status.rollout is not None
+    assert (plan.status.rollout.outcome, [each.name for each in plan.status.rollout.gates]) == ("Promoted", ["Warm"])
+    assert [each.name for each in plan.revision_status[V2].attempts[0].gates] == ["Warm"]
 
 
 def test_a_warning_is_an_event_once() -> None:
