@@ -36,7 +36,7 @@ LONGEST_LOOK = timedelta(seconds=60)
 """No point shows a sample older than this."""
 
 SURELY_LOST = 10.0
-"""So many requests may seem to be lost for no reason but when their counters were read."""
+"""So many requests of each process may seem to be lost for no reason but when their counters were read."""
 
 CANDIDATE, STABLE = 0, 1
 
@@ -178,37 +178,44 @@ def _read(asked: _Asked) -> Counted | str:
     apart = [not weighted or LEAST_SHARE <= spans[span][1] <= WHOLE - LEAST_SHARE for span in pieces.spans]
     look = min(point_distance(context, now), LONGEST_LOOK).total_seconds()
     arms: tuple[Counts, Counts] = ({}, {})
+    senders = [0, 0]
     for protocol, counters, answer in zip(context.protocols, asked.counters, asked.answers, strict=True):
         patterns = [pattern_of(counters, asked.known, protocol, arm) for arm in (context, context.other)]
-        reader = _Reader(counters, asked.known, patterns, pieces, begins, look, now.timestamp())
+        reader = _Reader(counters, asked.known, patterns, pieces, begins, look, now.timestamp(), senders)
         found = reader.read(answer.series, arms, asked.either)
         if found:
             return f"{found} for {protocol} at the gateway"
-    for counts in arms:
+    for counts, processes in zip(arms, senders, strict=True):
         if "sent" in counts:
-            counts["lost"] = _lost(counts, len(pieces.times))
+            counts["lost"] = _lost(counts, len(pieces.times), processes * SURELY_LOST)
     return Counted(pieces, arms[CANDIDATE], arms[STABLE], tuple(apart), tuple(share for _, share in spans))
 
 
-def _lost(counts: Counts, size: int) -> list[float]:
+def _lost(counts: Counts, size: int, few: float) -> list[float]:
     """The requests by piece that were sent and are neither answered nor waited for: those missing ever since.
 
-    Each piece by itself would lose requests that nobody lost. Envoy counts an answer when it begins and its request as
-    active until it ends, and its counters are read one after the other: on a busy machine up to 6 requests seemed to be
-    missing for a scrape. So only what all later pieces miss too was lost, of the newest nobody knows yet, and the first
-    few do not count: the scrape that counting began with may be the one that was off. Requests that met no pod are
-    answered without having been sent: they hide as many that hang, being errors themselves.
+    Envoy counts an answer when it begins, and its request as active until it ends. So of what was sent since counting
+    began two things are known. Not begun to be answered are those that nobody answered, and those whose answer is still
+    waited for: as many as at the beginning, if nothing changed. Not active either are those that nobody answered, but
+    for answers that go on now, and besides answers that went on at the beginning and are over. Lost is what both say.
+
+    Counters are read one after the other: on a busy machine up to 6 requests of a process seemed to be missing for a
+    scrape. So only what all later pieces miss too was lost, of the newest nobody knows yet, and the first ``few`` do
+    not count: the scrape that counting began with may be the one that was off. Requests that met no pod are answered
+    without having been sent: they hide as many that hang, being errors themselves.
     """
     roles = (counts.get(role) or [0.0] * size for role in ("sent", "total", "waiting", "retried"))
-    missing = accumulate(sent - gone - waits - again for sent, gone, waits, again in zip(*roles, strict=True))
-    least = list(accumulate(reversed(list(missing)), min))[::-1]
-    known = [0.0, *(max(level - SURELY_LOST, 0.0) for level in least[: size - 1])]
+    columns = [(sent - begun - again, waits) for sent, begun, waits, again in zip(*roles, strict=True)]
+    unanswered = accumulate(missing for missing, _ in columns)
+    inactive = accumulate(missing - waits for missing, waits in columns)
+    least = list(accumulate(reversed(list(map(min, unanswered, inactive))), min))[::-1]
+    known = [0.0, *(max(level - few, 0.0) for level in least[: size - 1])]
     return [*(after - before for before, after in pairwise(known)), 0.0]
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads the answer of one protocol into counts by piece."""
+    """Reads the answer of one protocol into counts by piece; ``senders`` counts the processes that sent an arm any."""
 
     counters: Counters
     known: Catalog
@@ -217,6 +224,7 @@ class _Reader:
     spans: Sequence[float]
     look: float
     now: float
+    senders: list[int]
 
     def read(self, series: Sequence[Series], arms: tuple[Counts, Counts], either: bool) -> str:
         """Add what grew to ``arms``; the sentence that says why nothing can be said, if so."""
@@ -247,13 +255,15 @@ class _Reader:
         scrapes = Scrapes(tuple(sorted(seen)), _drops(alive))
         steps = _Steps.of(scrapes.times, self.pieces, self.spans, self.look)
         restarts = {cluster: tuple(sorted(scrapes.restarts + _drops(found))) for cluster, found in own.items()}
-        there = False
+        there, sent = False, set[int]()
         for names, one in roles:
             cluster = one.labels.get(self.known.clusters.label, "")
             arm = next((place for place, mine in enumerate(self.arms) if cluster and mine.fullmatch(cluster)), None)
             if arm is None or names == ("alive",):
                 continue
             there = there or arm == CANDIDATE
+            if "sent" in names:
+                sent.add(arm)
             keys = [name for name in names if name in ("total", "errors", "sent", "retried")]
             if "buckets" in names:
                 keys.append(f"le {one.labels.get('le', '')}")
@@ -264,6 +274,8 @@ class _Reader:
             for key in keys:
                 have = arms[arm].get(key)
                 arms[arm][key] = grown if have is None else [a + b for a, b in zip(have, grown, strict=True)]
+        for arm in sent:
+            self.senders[arm] += 1
         return there, scrapes.newest() or -math.inf, scrapes.gap
 
 

@@ -53,8 +53,9 @@ class Counters(_Entry):
     """The counters of one SLI and protocol: what to select, and which labels give a series its role.
 
     ``alive`` is a series that is there whenever the process is scraped, ``sentinel`` the counter that a cluster has
-    once it had a request. Of those ``sent`` to an arm some are still ``waiting`` (a gauge), some were ``retried``: who
-    is neither, nor in the ``total``, gave up. ``blind`` says for which sources these counters tell nothing, and why.
+    once it had a request. Of those ``sent`` to an arm some are still ``waiting`` for the end of the answer (a gauge),
+    some were ``retried``: who is neither, nor in the ``total`` of answers that began, gave up. ``blind`` says for which
+    sources these counters tell nothing, and why.
     """
 
     select: str
