@@ -225,10 +225,10 @@ def _observed(situation: Situation) -> tuple[Judged, ...]:
 
 def _uncounted(situation: Situation) -> str:
     """Why nothing is counted by the profile: as the watch says; while there is none (in an attempt), as it was told."""
-    if is_watched(situation):
-        return uncounted(situation)
     if not watch_guards(situation.deployment.spec.observation):
         return ""
+    if is_watched(situation):
+        return uncounted(situation)
     told = (each for each in situation.status.conditions if each.type == ConditionType.OBSERVED)
     return next((each.message for each in told if each.reason == UNUSABLE), "")
 

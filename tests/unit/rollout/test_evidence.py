@@ -469,6 +469,16 @@ def test_a_profile_is_told_as_unusable_as_long_as_no_watch_says_otherwise() -> N
     assert (condition(again, "Observed").reason, reasons(again)) == ("Copied", [])
 
 
+@pytest.mark.parametrize("changes", [{"drift": {"enabled": False}}, {"drift": {}, "comparison": None, "profile": None}])
+def test_a_profile_that_nobody_watches_any_more_is_not_told_as_unusable(changes: dict[str, Any]) -> None:
+    """The last answer of the watch is still there."""
+    given = at_rest(observing([ERRORS]))
+    given.after(blind(given, BLIND).decide())
+    given.wish = observing([ERRORS], **changes)
+    found = condition(given.decide(), "Observed")
+    assert (found.status, found.reason) == (ConditionStatus.TRUE, "Copied")
+
+
 # -- the record ---------------------------------------------------------------------------------------------------
 
 
