@@ -5,7 +5,7 @@ Only series that are there without any request are asked for: silence is no miss
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -74,9 +74,14 @@ def needed(guards: Iterable[Guard], context: Context, *, blind: bool = False) ->
     return tuple(Need(tuple(names), *need) for need, names in found.items())
 
 
-def missing(needs: Iterable[Need], answers: Mapping[str, object], provider: str) -> tuple[str, ...]:
-    """A sentence for each need that is not met; ``answers`` to the questions by selector."""
-    return tuple(need.sentence(provider) for need in needs if need.unmet(answers.get(need.selector)))
+def missing(needs: Sequence[Need], answers: Mapping[str, object], provider: str) -> tuple[str, ...] | None:
+    """A sentence for each need that is not met; ``answers`` to the questions by selector.
+
+    None where nothing is known to be missing, and not every question was answered.
+    """
+    found = tuple(need.sentence(provider) for need in needs if need.unmet(answers.get(need.selector)))
+    answered = all(isinstance(answers.get(need.selector), Answer) for need in needs)
+    return found if found or answered else None
 
 
 def _needs(sli: str, context: Context, blind: bool) -> list[tuple[str, str, bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelrollout.api.reasons import ConditionType
 from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
 from modelrollout.rollout.draft import Draft
-from modelrollout.rollout.drift import drift_message, is_used, is_watched, uncounted, watch_guards
+from modelrollout.rollout.drift import drift_message, is_used, uncounted, watch_guards
 from modelrollout.rollout.gates import GATES, gate_conditions
 from modelrollout.rollout.holding import WORLD_MOVED
 from modelrollout.rollout.judgement import current, of_attempt
@@ -189,6 +189,8 @@ def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...
         return (found,)
     if situation.status.phase not in BEFORE_TRAFFIC or state.phase is Phase.PREPARING or trial is None:
         return ((kind, None, "", ""),)
+    if trial.missing is None:
+        return ((kind, None, "", ""),)
     if trial.missing:
         return ((kind, False, "SeriesMissing", "; ".join(trial.missing)),)
     return (found,)
@@ -224,11 +226,15 @@ def _observed(situation: Situation) -> tuple[Judged, ...]:
 
 
 def _uncounted(situation: Situation) -> str:
-    """Why nothing is counted by the profile: as the watch says; while there is none (in an attempt), as it was told."""
+    """Why nothing is counted by the profile, as the watch says.
+
+    As it was told while that says nothing: in an attempt, or while Prometheus does not answer.
+    """
     if not watch_guards(situation.deployment.spec.observation):
         return ""
-    if is_watched(situation):
-        return uncounted(situation)
+    found = uncounted(situation)
+    if found is not None:
+        return found
     told = (each for each in situation.status.conditions if each.type == ConditionType.OBSERVED)
     return next((each.message for each in told if each.reason == UNUSABLE), "")
 

@@ -97,15 +97,13 @@ def drifting(situation: Situation, *, at_rest: bool) -> tuple[DriftStatus, ...]:
     return tuple(worst_first[:DRIFT_LIMIT])
 
 
-def uncounted(situation: Situation) -> str:
-    """What keeps the observer from counting at all, as the watch of the stable revision found; empty: nothing known."""
+def uncounted(situation: Situation) -> str | None:
+    """What keeps the observer from counting at all, as the watch of the stable revision found; empty: nothing.
+
+    None where nobody knows: there is no watch now, or it got no answer.
+    """
     watch = _of_watch(situation)
-    return "; ".join(watch.missing) if watch is not None else ""
-
-
-def is_watched(situation: Situation) -> bool:
-    """Whether the newest evaluation is of the watch between rollouts."""
-    return _of_watch(situation) is not None
+    return None if watch is None or watch.missing is None else "; ".join(watch.missing)
 
 
 def ended(situation: Situation) -> tuple[DriftStatus, ...]:

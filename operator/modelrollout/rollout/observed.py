@@ -240,7 +240,7 @@ class Evaluation:
     """All guards of one attempt, asked at the same time ``at``; ``source`` is what they were judged by.
 
     ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences;
-    of a watch what keeps the observer from counting at all.
+    of a watch what keeps the observer from counting at all. None: it is not known, for somebody did not answer.
     ``watch`` True: this is about the stable revision between rollouts, not about an attempt.
     """
 
@@ -252,7 +252,7 @@ class Evaluation:
     arms: tuple[Arm, ...] = ()
     allocation: Allocation | None = None
     comparison: Comparison | None = None
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] | None = ()
     watch: bool = False
 
     @cached_property

@@ -220,6 +220,8 @@ class CountingMetrics(FakeMetrics):
 RELATIVE = Guard(name="relative", sli=Sli.ERROR_RATIO, relative_to=RelativeTo.STABLE)
 FLIPS = Guard(name="flips", sli="label-flips", max=0.1)
 
+PSI = Guard(name="inputs", sli="input-psi", max=0.2)
+
 
 class LaterClock(FixedClock):
     def now(self) -> datetime:
@@ -283,6 +285,16 @@ async def test_a_trial_looks_for_the_series_that_guards_need() -> None:
     assert evaluation.missing[0].startswith("guard flips needs ")
     assert "Prometheus main does not have" in evaluation.missing[0]
     assert (await counted(request(FLIPS), FLIPS, provider="main"))[0].missing == ()
+
+
+async def test_a_watch_that_got_no_answer_knows_of_nothing_missing_or_not() -> None:
+    async def refused(query: str) -> Answer:
+        raise TransientError("refused")
+
+    asked = request(PSI, watch=True)
+    found = await evaluate(FakeMetrics(refused), (PSI,), context(), asked, LaterClock(), provider="main")
+    assert found.missing is None
+    assert (await counted(request(PSI), PSI))[0].missing == (), "nothing was looked for"
 
 
 async def test_a_watch_says_that_it_is_one() -> None:

@@ -51,8 +51,14 @@ def test_a_profile_that_fits_in_part_is_said() -> None:
 def test_a_provider_that_is_down_says_nothing() -> None:
     needs = needed([guard("errors", "error-ratio"), guard("inputs", "input-psi")], context())
     assert len(needs) == 4
-    assert missing(needs, {need.selector: RuntimeError("refused") for need in needs}, "default") == ()
-    assert missing(needs, {}, "default") == ()
+    refused: dict[str, object] = {need.selector: RuntimeError("refused") for need in needs}
+    assert missing(needs, refused, "default") is None
+    assert missing(needs, {}, "default") is None
+    assert missing((), {}, "default") == ()
+    # What is known to be missing is, whatever the others would say; and all must say that nothing is.
+    (sentence,) = missing(needs, {**refused, needs[0].selector: NOTHING}, "default") or ()
+    assert sentence.startswith("guard errors needs ")
+    assert missing(needs, {**refused, needs[0].selector: THERE}, "default") is None
 
 
 def test_an_arm_is_looked_for_at_the_stable_one() -> None:

@@ -439,6 +439,12 @@ def blind(given: Given, *missing: str) -> Given:
     return given.seeing(evaluation=Evaluation(0, V2, given.now, results, missing=missing, watch=True))
 
 
+def unanswered(given: Given) -> Given:
+    found = blind(given).observed.evaluation
+    assert found is not None
+    return given.seeing(evaluation=replace(found, missing=None))
+
+
 def test_a_profile_that_cannot_be_used_is_told_and_ends_what_nobody_could_end() -> None:
     given = told_of(at_rest(observing([ERRORS, PSI])), "input-psi")
     assert blind(given).decide().status.drift, "no data alone ends nothing"
@@ -467,6 +473,24 @@ def test_a_profile_is_told_as_unusable_as_long_as_no_watch_says_otherwise() -> N
     assert condition(later, "Observed").reason == "ProfileUnusable"
     again = blind(given).decide()
     assert (condition(again, "Observed").reason, reasons(again)) == ("Copied", [])
+
+
+def test_an_outage_of_prometheus_says_nothing_of_the_profile() -> None:
+    given = at_rest(observing([ERRORS, PSI]))
+    assert condition(unanswered(given).decide(), "Observed").reason == "Copied", "nothing was told yet"
+    given = told_of(given, "input-psi")
+    given.after(blind(given, BLIND).decide())
+    plan = unanswered(given).decide()
+    assert (condition(plan, "Observed").message, reasons(plan)) == (BLIND, [])
+    assert reasons(blind(given.after(plan), BLIND).decide()) == [], "it is back, and says the same"
+
+
+def test_a_trial_that_got_no_answer_does_not_say_that_every_series_is_there() -> None:
+    given = Given().serving().trying(Phase.VERIFYING)
+    at = given.now - seconds(1)
+    result = GuardResult("errors", Verdict.PROVIDER_DOWN, at)
+    plan = given.seeing(evaluation=Evaluation(2, V2, at, (result,), missing=None)).decide()
+    assert not any(each.type == "EvidenceAvailable" for each in plan.status.conditions)
 
 
 @pytest.mark.parametrize("changes", [{"drift": {"enabled": False}}, {"drift": {}, "comparison": None, "profile": None}])
