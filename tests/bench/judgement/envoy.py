@@ -1,16 +1,19 @@
-"""Envoy's counters of both arms as Prometheus scrapes them: several proxies, births of series, restarts, gaps."""
+"""Envoy's counters of both arms as Prometheus scrapes them: several proxies, births of series, restarts, gaps.
+
+Requests are on their way for as long as the median of their latency: sent, then begun to be answered, then over.
+"""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from modelrollout.ports import Series
-from tests.bench.judgement.traffic import CANDIDATE, EDGES, STABLE, Parts, World, bucket_shares
+from tests.bench.judgement.traffic import CANDIDATE, EDGES, STABLE, Part, Parts, World, bucket_shares
 from tests.builders import NAME, NAMESPACE, START
 
 EPOCH = START.timestamp()
@@ -29,11 +32,30 @@ LABEL = {
 BOUNDS = tuple("+Inf" if math.isinf(edge) else f"{edge:g}" if edge < 1e6 else f"{edge:.0f}" for edge in EDGES)
 
 
+Counts = npt.NDArray[np.int64]
+
+SLICE, SLICES = 2.0, 8
+"""Requests that are on their way are followed in groups sent within so many seconds, at most so many groups."""
+
+
+@dataclass(frozen=True)
+class _Later:
+    """What becomes of some requests of an arm at a time: they begin to be answered, are over, or are given up."""
+
+    at: float
+    arm: int
+    begun: int = 0
+    failed: int = 0
+    over: Counts | None = None
+    given_up: int = 0
+
+
 @dataclass
 class _Proxy:
-    """One proxy: ``counts`` are, by arm, the failed requests and those in each bucket since it began.
+    """One proxy: the requests by arm since it began. As measured, Envoy has each in its total once it is sent.
 
-    ``given_up`` are, by arm, those that nobody answered: as measured, Envoy counts them in its total only.
+    It is completed and in a class once its answer begins, no more active once it is over or given up, and then in the
+    histogram, unless it was given up. ``counts`` are, by arm, those whose answers failed and those in each bucket.
     """
 
     number: int
@@ -42,8 +64,31 @@ class _Proxy:
     lives: int = 0
     began: float = 0.0
     now: float = 0.0
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: _nothing())
+    counts: Counts = field(default_factory=lambda: _nothing())
+    sent: list[int] = field(default_factory=lambda: [0, 0])
+    begun: list[int] = field(default_factory=lambda: [0, 0])
     given_up: list[int] = field(default_factory=lambda: [0, 0])
+    later: list[_Later] = field(default_factory=list)
+
+    def restart(self, at: float) -> None:
+        """Nobody gets an answer any more that was on its way."""
+        self.counts, self.began, self.later = _nothing(), at, []
+        self.sent, self.begun, self.given_up = [0, 0], [0, 0], [0, 0]
+
+    def plan(self, change: _Later) -> None:
+        """Have this come about once its time has come."""
+        insort(self.later, change, key=lambda each: each.at)
+
+    def catch_up(self) -> None:
+        """Have everything come about whose time has come."""
+        ready = bisect_right(self.later, self.now, key=lambda each: each.at)
+        for change in self.later[:ready]:
+            self.begun[change.arm] += change.begun
+            self.counts[change.arm, 0] += change.failed
+            if change.over is not None:
+                self.counts[change.arm, 1:] += change.over
+            self.given_up[change.arm] += change.given_up
+        del self.later[:ready]
 
     @property
     def instance(self) -> str:
@@ -63,6 +108,7 @@ class Fleet:
         self.outputs = np.zeros((2, len(world.outputs[0]) if world.outputs else 0), dtype=np.int64)
         self.output_samples: list[tuple[float, npt.NDArray[np.int64]]] = []
         self._random = random
+        (self._order,) = random.spawn(1)
         self._weights = [1.0, 0.0]
         shares = random.dirichlet(np.full(world.proxies, 50.0))
         self._proxies = [
@@ -109,9 +155,10 @@ class Fleet:
             stop = min(end, self._breaks[index]) if index < len(self._breaks) else end
             self._serve(proxy, stop)
             proxy.now = stop
+            proxy.catch_up()
             for restart in self.world.restarts:
                 if restart.at == stop and restart.proxy == proxy.number:
-                    proxy.counts, proxy.began, proxy.given_up = _nothing(), stop, [0, 0]
+                    proxy.restart(stop)
                     proxy.lives += restart.pod
 
     def _serve(self, proxy: _Proxy, stop: float) -> None:
@@ -121,23 +168,58 @@ class Fleet:
         for arm in (STABLE, CANDIDATE):
             if self._weights[arm] > UNUSED:
                 count = int(self._random.poisson(expected * self._weights[arm]))
-                failed = self._answer(proxy, arm, count, self.world.answers(arm, middle, age))
+                failed = self._answer(proxy, arm, count, self.world.answers(arm, middle, age), stop)
                 if arm == CANDIDATE:
                     self.answered += count
                     self.failed += failed
 
-    def _answer(self, proxy: _Proxy, arm: int, count: int, parts: Parts) -> int:
+    def _answer(self, proxy: _Proxy, arm: int, count: int, parts: Parts, stop: float) -> int:
+        """How many of these requests, which are sent from now until ``stop``, fail or will fail."""
         if not count:
             return 0
+        proxy.sent[arm] += count
         counts = [count] if len(parts) == 1 else self._random.multinomial(count, [part.share for part in parts])
-        before = int(proxy.counts[arm, 0])
+        bad = 0
         for number, part in zip(counts, parts, strict=True):
             if part.hangs:
                 hung = int(self._random.binomial(number, part.hangs))
-                number, proxy.given_up[arm] = number - hung, proxy.given_up[arm] + hung
-            proxy.counts[arm, 0] += self._random.binomial(number, part.errors)
-            proxy.counts[arm, 1:] += self._random.multinomial(number, bucket_shares(part.median, part.sigma))
-        return int(proxy.counts[arm, 0]) - before
+                number -= hung
+                for sent, group in self._lately(hung, stop - proxy.now, part.patience, stop):
+                    proxy.plan(_Later(sent + part.patience, arm, given_up=group))
+                    hung -= group
+                proxy.given_up[arm] += hung
+            failed = int(self._random.binomial(number, part.errors))
+            times = bucket_shares(part.median + 1000 * part.streams, part.sigma)
+            self._on_their_way(proxy, arm, failed, self._random.multinomial(number, times), part, stop)
+            bad += failed
+        return bad
+
+    def _on_their_way(self, proxy: _Proxy, arm: int, failed: int, over: Counts, part: Part, stop: float) -> None:
+        """Count those answers that are over by ``stop``, and plan the others."""
+        number, begins = int(over.sum()), part.median / 1000
+        for sent, group in self._lately(number, stop - proxy.now, begins + part.streams, stop):
+            bad = int(self._order.hypergeometric(failed, number - failed, group))
+            times = self._order.multivariate_hypergeometric(over, group, method="marginals")
+            proxy.plan(_Later(sent + begins, arm, begun=group, failed=bad))
+            proxy.plan(_Later(max(sent + begins + part.streams, stop + 1e-6), arm, over=times))
+            number, failed, over = number - group, failed - bad, over - times
+        proxy.begun[arm] += number
+        proxy.counts[arm, 0] += failed
+        proxy.counts[arm, 1:] += over
+
+    def _lately(self, count: int, length: float, lasts: float, stop: float) -> list[tuple[float, int]]:
+        """When those were sent that take so long and are not over by ``stop``, of so many sent evenly before it."""
+        since = min(lasts, length)
+        rest = int(self._order.binomial(count, since / length)) if count and length > 0 else 0
+        if not rest:
+            return []
+        groups = min(max(math.ceil(since / SLICE), 1), SLICES)
+        numbers = self._order.multinomial(rest, np.full(groups, 1 / groups))
+        return [
+            (stop - since + since * (place + 0.5) / groups, int(number))
+            for place, number in enumerate(numbers)
+            if number
+        ]
 
     # -- scrapes ----------------------------------------------------------------------------------------------
 
@@ -145,19 +227,22 @@ class Fleet:
         when = EPOCH + proxy.now
         self._note(proxy, -1, "envoy_server_uptime", "", when, round(proxy.now - proxy.began))
         for arm in (STABLE, CANDIDATE):
-            failed = int(proxy.counts[arm, 0])
-            cumulative = np.cumsum(proxy.counts[arm, 1:]).tolist()
-            total = cumulative[-1]
-            if not total + proxy.given_up[arm]:
+            if not proxy.sent[arm]:
                 continue  # Envoy makes the counters of a cluster with its first request
-            self._note(proxy, arm, "envoy_cluster_upstream_rq_total", "", when, total + proxy.given_up[arm])
-            self._note(proxy, arm, "envoy_cluster_upstream_rq_completed", "", when, total)
-            if total > failed:
-                self._note(proxy, arm, "envoy_cluster_upstream_rq_xx", "2", when, total - failed)
+            failed, begun, sent = int(proxy.counts[arm, 0]), proxy.begun[arm], proxy.sent[arm]
+            cumulative = np.cumsum(proxy.counts[arm, 1:]).tolist()
+            active = sent - cumulative[-1] - proxy.given_up[arm]
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_total", "", when, sent)
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_active", "", when, active)
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_retry", "", when, 0)
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_completed", "", when, begun)
+            if begun > failed:
+                self._note(proxy, arm, "envoy_cluster_upstream_rq_xx", "2", when, begun - failed)
             if failed:
                 self._note(proxy, arm, "envoy_cluster_upstream_rq_xx", "5", when, failed)
             for bound, number in zip(BOUNDS, cumulative, strict=True):
                 self._note(proxy, arm, "envoy_cluster_upstream_rq_time_bucket", bound, when, number)
+            self._note(proxy, arm, "envoy_cluster_upstream_rq_time_count", "", when, cumulative[-1])
 
     def _note(self, proxy: _Proxy, arm: int, metric: str, more: str, when: float, value: float) -> None:
         key = (proxy.instance, arm, metric, more)
@@ -181,5 +266,5 @@ class Fleet:
             self.output_samples.append((EPOCH + when, self.outputs.copy()))
 
 
-def _nothing() -> npt.NDArray[np.int64]:
+def _nothing() -> Counts:
     return np.zeros((2, 1 + len(EDGES)), dtype=np.int64)

@@ -315,6 +315,17 @@ def _hangs(good: Part, age: float) -> Parts:
     return (replace(good, hangs=0.03),)
 
 
+def _long(worse: float) -> Callable[[Random], World]:
+    """Answers go on for a minute or two, so hundreds are on their way, ever fewer of them stable's."""
+
+    def draw(random: Random) -> World:
+        base = Base.draw(random, (5, 40))
+        base = replace(base, part=replace(base.part, streams=float(random.uniform(60, 120))))
+        return base.world(lambda arm, now, age: (base.now(now).like(worse if arm == CANDIDATE else 0.0),))
+
+    return draw
+
+
 def _outputs_shifted(random: Random) -> World:
     """The candidate predicts other classes: three of ten answers move to the rarer ones (PSI 0.36)."""
     shifted = np.array(CLASSES) * 0.7 + np.array(CLASSES[::-1]) * 0.3
@@ -338,6 +349,7 @@ SCENARIOS = (
     Scenario("drift of latency", GOOD, "20-150 % slower on both arms", _drift_latency),
     Scenario("drift at a step", GOOD, "errors of both arms jump as the weight does (Simpson)", _simpson),
     Scenario("drift in the bake", GOOD, "1-8 points more errors, after the promotion", _drift_in_bake),
+    Scenario("long answers", GOOD, "answers are streamed for 1-2 min, 5-40 requests/s", _long(0.0)),
     Scenario("same outputs", GOOD, "the observer compares answers; they are alike", _outputs_same),
     *(
         Scenario(f"outage: {mode}", GOOD, f"Prometheus for 1-4 min: {words}", _outage(mode), outage=True)
@@ -362,6 +374,7 @@ SCENARIOS = (
     Scenario("bad pod: slow", BAD, "one pod of five is four times as slow", _candidate(_bad_pod_slow)),
     Scenario("bad slice", BAD, "5 % of the requests always fail", _candidate(_bad_slice)),
     Scenario("hangs", BAD, "3 % of the requests are never answered, clients give up", _candidate(_hangs)),
+    Scenario("long answers, errors +5", BAD, "the same, and 5 points more errors", _long(0.05)),
     Scenario("output shift", BAD, "other classes (PSI 0.36), as fast and without errors", _outputs_shifted),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -40,10 +40,45 @@ def test_counters_are_what_users_did() -> None:
     completed = last(served, CANDIDATE, "envoy_cluster_upstream_rq_completed")
     assert completed == pytest.approx(1000 * 200 * 0.25, rel=0.03)
     assert last(served, CANDIDATE, "envoy_cluster_upstream_rq_xx", "5") == pytest.approx(0.1 * completed, rel=0.05)
-    assert last(served, CANDIDATE, "envoy_cluster_upstream_rq_time_bucket", "+Inf") == completed
+    over = last(served, CANDIDATE, "envoy_cluster_upstream_rq_time_bucket", "+Inf")
+    assert over == last(served, CANDIDATE, "envoy_cluster_upstream_rq_time_count") == completed
     fast = last(served, CANDIDATE, "envoy_cluster_upstream_rq_time_bucket", "25")
     assert fast / completed == pytest.approx(bucket_shares(20.0, 0.5)[: EDGES.index(25.0) + 1].sum(), abs=0.01)
     assert last(served, STABLE, "envoy_cluster_upstream_rq_completed") == pytest.approx(170_000, rel=0.03)
+
+
+@pytest.mark.parametrize(("median", "streams"), [(20.0, 0.0), (3000.0, 0.0), (30.0, 60.0), (20_000.0, 40.0)])
+def test_requests_on_their_way_are_active_until_their_answer_is_over(median: float, streams: float) -> None:
+    """As many as by Little's law; it is completed when it begins, and in the histogram when it is over."""
+    part = Part(median=median, streams=streams)
+    served = fleet(World(lambda now: 200.0 if now < 500 else 0.0, lambda arm, now, age: (part,), scrape=5.0))
+    served.scraped(495.0)
+    total, active, completed, over = (
+        last(served, STABLE, f"envoy_cluster_upstream_rq_{name}")
+        for name in ("total", "active", "completed", "time_count")
+    )
+    assert active == pytest.approx(200 * (median / 1000 + streams), rel=0.15, abs=20)
+    assert total - completed == pytest.approx(200 * median / 1000, rel=0.15, abs=20)
+    assert over == total - active
+    served.scraped(700.0)
+    assert last(served, STABLE, "envoy_cluster_upstream_rq_active") == 0
+    assert last(served, STABLE, "envoy_cluster_upstream_rq_completed") == last(
+        served, STABLE, "envoy_cluster_upstream_rq_total"
+    )
+    for (_, _, metric, _), samples in served.series.items():
+        values = [value for _, value in samples]
+        assert metric == "envoy_cluster_upstream_rq_active" or values == sorted(values), metric
+
+
+def test_requests_that_hang_are_active_until_they_are_given_up() -> None:
+    part = Part(hangs=0.1, patience=30.0)
+    served = fleet(World(lambda now: 100.0 if now < 500 else 0.0, lambda arm, now, age: (part,), scrape=5.0))
+    served.scraped(495.0)
+    assert last(served, STABLE, "envoy_cluster_upstream_rq_active") == pytest.approx(300, rel=0.15)
+    served.scraped(700.0)
+    assert last(served, STABLE, "envoy_cluster_upstream_rq_active") == 0
+    total, completed = (last(served, STABLE, f"envoy_cluster_upstream_rq_{name}") for name in ("total", "completed"))
+    assert (total - completed) / total == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_proxy_that_restarts_counts_from_nothing_and_a_new_pod_has_a_new_name() -> None:

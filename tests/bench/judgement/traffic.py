@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +29,8 @@ class Part:
     """A share of an arm's requests that all are answered alike: those of one pod, or of one kind.
 
     ``errors`` is the share that fails; times are lognormal with this ``median`` (milliseconds) and ``sigma`` of the
-    logarithm. ``hangs`` is the share that is never answered until the client gives up.
+    logarithm. ``hangs`` is the share that is never answered until the client gives up, after its ``patience`` in
+    seconds. An answer that has begun goes on for so many seconds as ``streams`` says.
     """
 
     share: float = 1.0
@@ -37,10 +38,14 @@ class Part:
     median: float = 20.0
     sigma: float = 0.5
     hangs: float = 0.0
+    patience: float = 10.0
+    streams: float = 0.0
 
     def like(self, errors: float = 0.0, slower: float = 1.0, share: float = 1.0) -> Part:
         """The same with more errors (added), slower (times), and only this share of the requests."""
-        return Part(self.share * share, min(self.errors + errors, 1.0), self.median * slower, self.sigma, self.hangs)
+        return replace(
+            self, share=self.share * share, errors=min(self.errors + errors, 1.0), median=self.median * slower
+        )
 
 
 Parts = tuple[Part, ...]
