@@ -88,6 +88,7 @@ async def evaluate(
         comparison=extras.read(compared, answers, read_comparison),
         missing=missing(needs, {query.name: answers[query.question] for query in lookups}, provider),
         watch=request.watch,
+        digest=request.digest,
     )
 
 

@@ -113,6 +113,7 @@ def evaluation_request(situation: Situation, *, trial: bool = False) -> Evaluati
         guards=tuple(guard.name for guard in guards),
         spans=() if trial else _spans(situation, source, started),
         compare=compare,
+        digest=guards_digest(situation) if trial else "",
     )
 
 

@@ -241,7 +241,8 @@ class Evaluation:
 
     ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences;
     of a watch what keeps the observer from counting at all. None: it is not known, for somebody did not answer.
-    ``watch`` True: this is about the stable revision between rollouts, not about an attempt.
+    ``watch`` True: this is about the stable revision between rollouts, not about an attempt. ``digest`` is that of the
+    request: a trial of other guards, mended since, is no answer.
     """
 
     attempt: int
@@ -254,6 +255,7 @@ class Evaluation:
     comparison: Comparison | None = None
     missing: tuple[str, ...] | None = ()
     watch: bool = False
+    digest: str = ""
 
     @cached_property
     def statuses(self) -> tuple[GuardStatus, ...]:

@@ -97,6 +97,7 @@ class EvaluationRequest:
     oldest first: evidence of both arms is compared within each, since a world that moves while weights change would
     else look like a difference of the arms. ``compare`` asks for the Comparison too. ``watch`` is about the stable
     revision between rollouts: ``revision`` and ``stable`` are the same, ``guards`` those of ``watch_guards``.
+    ``digest`` of a trial is that of the guards asked, with what policies say of them.
     """
 
     attempt: int
@@ -111,6 +112,7 @@ class EvaluationRequest:
     spans: tuple[Span, ...] = ()
     compare: bool = False
     watch: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from modelrollout.rollout.gates import (
 )
 from modelrollout.rollout.holding import SETBACK_LIMIT, urgent
 from modelrollout.rollout.judgement import Effect, Judgement, of_attempt
-from modelrollout.rollout.observed import GateState
-from modelrollout.rollout.plan import ARMED, WHOLE
+from modelrollout.rollout.observed import Evaluation, GateState
+from modelrollout.rollout.plan import ARMED, WHOLE, EvaluationRequest
 from modelrollout.rollout.record import Kind, decided
 from modelrollout.rollout.rollback import end, roll_back
 from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
@@ -58,7 +58,7 @@ def verify(situation: Situation) -> Draft:
         return _first_traffic(situation, state, situation.since(began) > SLOW_GATEWAY)
     if gate is None or gate.state is not GateState.PASSED:
         return _gates_pending(situation, state)
-    trial = of_attempt(situation)
+    trial = _answer(situation, state.evaluate)
     if situation.spec.guards and trial is None:
         return state
     if trial is not None:
@@ -77,6 +77,12 @@ def verify(situation: Situation) -> Draft:
     if situation.paused and not attempt.instead_of:
         return replace(state, message=f"paused before {attempt.revision} gets traffic ({situation.paused})")
     return _first_traffic(situation, state, situation.since(gate.finished_at) > SLOW_GATEWAY)
+
+
+def _answer(situation: Situation, request: EvaluationRequest | None) -> Evaluation | None:
+    """What the trial of the guards found; that of other guards, which the spec or a policy mended since, is none."""
+    found = of_attempt(situation)
+    return found if found is not None and request is not None and found.digest == request.digest else None
 
 
 def _lost(situation: Situation) -> Draft:

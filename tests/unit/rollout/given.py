@@ -29,6 +29,8 @@ from modelrollout.rollout.observed import (
     Workload,
 )
 from modelrollout.rollout.plan import ARMED, WHOLE, Plan, RoutePlan, Slot
+from modelrollout.rollout.record import guards_digest
+from modelrollout.rollout.situation import Situation
 from tests.builders import START, modeldeployment, name_of
 
 V1, V2, V3 = (name_of(version) for version in ("1.0.0", "2.0.0", "3.0.0"))
@@ -158,13 +160,14 @@ class Given:
         return self.seeing(route=Route(None, highest, lowest, "both", True), probe=None)
 
     def judged(self, *verdicts: Verdict, at: datetime | None = None, name: str = "errors", **more: Any) -> Self:
-        """The newest evaluation of the attempt, one second old."""
+        """The newest evaluation of the attempt, one second old; also the trial of the guards as they are."""
         assert self.status.rollout is not None
         when = at or self.now - seconds(1)
         fields: dict[str, Any] = {"value": 0.2, "threshold": "<= 0.05", "samples": 100.0, **more}
         results = tuple(GuardResult(name, verdict, when, **fields) for verdict in verdicts)
         attempt = self.status.rollout
-        return self.seeing(evaluation=Evaluation(attempt.attempt, attempt.revision, when, results))
+        digest = guards_digest(Situation(self.wish, attempt.revision, self.status, self.observed, self.now))
+        return self.seeing(evaluation=Evaluation(attempt.attempt, attempt.revision, when, results, digest=digest))
 
     def gate(self, state: GateState, revision: str = V2, message: str = "") -> Self:
         return self.seeing(gates={revision: Gate(revision, state, message, self.now - seconds(1))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 
 import pytest
 
@@ -155,6 +156,28 @@ def test_a_query_that_can_never_work_is_tried_again_when_a_policy_changes_it() -
     for changed in (other_guards, other_sli):
         assert changed.decide().status.phase is Phase.PREPARING
     assert given.decide().status == given.status
+
+
+def test_a_trial_of_guards_that_were_mended_since_refuses_nobody() -> None:
+    """Its answer is the newest until the next one: it would be taken for one of the mended guards, for ever."""
+    given = verifying().judged(Verdict.NO_DATA, invalid="answers 7 series")
+    mended = SliDefinition(name="price", unit="eur", query="max(price)")
+    plan = given.seeing(definitions=(mended,)).decide()
+    assert (plan.status.phase, plan.route) == (Phase.VERIFYING, None)
+    assert plan.evaluate is not None
+    found = given.judged(Verdict.NO_DATA).observed.evaluation
+    assert found is not None
+    assert found.digest == plan.evaluate.digest
+    assert layout(given.decide()) == {V1: FULL, V2: ARMED}
+
+
+def test_what_was_asked_with_users_on_it_is_no_trial() -> None:
+    """After a setback the newest answer is still about the traffic that the candidate had."""
+    given = verifying().judged(Verdict.NO_DATA, invalid="answers 7 series")
+    found = given.observed.evaluation
+    assert found is not None
+    plan = given.seeing(evaluation=replace(found, digest="")).decide()
+    assert (plan.status.phase, plan.route) == (Phase.VERIFYING, None)
 
 
 def test_why_prometheus_does_not_answer_is_told_once_for_each_spec() -> None:

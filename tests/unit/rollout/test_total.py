@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,8 @@ from modelrollout.rollout.observed import (
     Workload,
 )
 from modelrollout.rollout.plan import ARMED, WHOLE, Source
+from modelrollout.rollout.record import guards_digest
+from modelrollout.rollout.situation import Situation
 from tests.builders import ERRORS, START, modeldeployment, name_of
 from tests.unit.rollout.courses import COURSES
 
@@ -165,8 +168,13 @@ def sights(draw: st.DrawFn) -> Observed:
 
 
 @settings(max_examples=200, deadline=None)
-@given(wish=wishes(), raw=statuses, observed=sights())
-def test_every_decision_is_an_answer(wish: ModelDeployment, raw: dict[str, Any], observed: Observed) -> None:
+@given(wish=wishes(), raw=statuses, observed=sights(), trial=flags)
+def test_every_decision_is_an_answer(
+    wish: ModelDeployment, raw: dict[str, Any], observed: Observed, trial: bool
+) -> None:
+    if trial and observed.evaluation is not None:
+        digest = guards_digest(Situation(wish, "", status_from(raw), observed, NOW))
+        observed = replace(observed, evaluation=replace(observed.evaluation, digest=digest))
     plan = decide(wish, status_from(raw), observed, NOW)
     written = status_to_dict(plan.status)
     assert status_from(written) == status_from(status_to_dict(status_from(written)))

@@ -241,7 +241,9 @@ class Walk:
         results = tuple(GuardResult(name, verdict, self.now, 0.2, "<= 0.05", 100.0) for name in request.guards)
         arms = tuple(Arm(name, self.requests) for name in (request.stable, request.revision))
         split = str(request.source) == "Split"
-        new = Evaluation(request.attempt, request.revision, self.now, results, request.source, arms if split else ())
+        arms = arms if split else ()
+        digest = request.digest
+        new = Evaluation(request.attempt, request.revision, self.now, results, request.source, arms, digest=digest)
         self.observed = replace(self.observed, evaluation=new)
 
 
