@@ -238,21 +238,27 @@ class Guard(SpecModel):
         ),
         Rule(
             "!has(self.sli) || self.sli != 'error-ratio' || ((!has(self.max) || (self.max >= 0.0 && "
-            "self.max < 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
+            "self.max <= 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
             "an error-ratio is a share from 0 to 1: write 1 percent as 0.01",
             lambda self: (
                 self.sli != Sli.ERROR_RATIO
-                or ((self.max is None or 0 <= self.max < 1) and (self.min is None or 0 <= self.min <= 1))
+                or ((self.max is None or 0 <= self.max <= 1) and (self.min is None or 0 <= self.min <= 1))
             ),
         ),
         Rule(
             f"!has(self.sli) || !(self.sli in {SHARES}) || ((!has(self.max) || (self.max >= 0.0 && "
-            "self.max < 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
+            "self.max <= 1.0)) && (!has(self.min) || (self.min >= 0.0 && self.min <= 1.0)))",
             "this SLI is a share from 0 to 1: write 95 percent as 0.95",
             lambda self: (
                 self.sli not in SHARES
-                or ((self.max is None or 0 <= self.max < 1) and (self.min is None or 0 <= self.min <= 1))
+                or ((self.max is None or 0 <= self.max <= 1) and (self.min is None or 0 <= self.min <= 1))
             ),
+        ),
+        Rule(
+            f"!has(self.sli) || !(self.sli == 'error-ratio' || self.sli in {SHARES}) || !has(self.max) || "
+            "self.max != 1.0",
+            "max must be below 1: no share is above it, so nothing could be a breach (write 1 percent as 0.01)",
+            lambda self: self.max != 1 or not (self.sli == Sli.ERROR_RATIO or self.sli in SHARES),
         ),
         Rule(
             f"!has(self.sli) || !(self.sli in {INDEXES}) || !has(self.max) || self.max > 0.0",
