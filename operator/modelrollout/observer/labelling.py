@@ -5,16 +5,18 @@ Kept are request ids, labels and confidences of answers that wait; what leaves a
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelrollout.observer.comparing import Answer
 from modelrollout.observer.lives import Life, Lives
+from modelrollout.profile.bins import code
 from modelrollout.profile.making import probabilities
 from modelrollout.profile.model import OTHER
 
@@ -45,6 +47,12 @@ class Refusal(StrEnum):
     ROWS = "rows"
     WRONG_KIND = "wrong_kind"
     NOT_ASKED_FOR = "not_asked_for"
+
+
+class _Kind(Enum):
+    WHOLE = "whole number"
+    FRACTION = "fraction"
+    WORD = "word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +130,22 @@ class Joiner:
         What tells counts that begin from 0 apart.
     classes
         Names of classes that are known from the profile.
+    rare
+        Whether the model has classes beyond these.
 
     """
 
-    def __init__(self, window: float, most: int, lives: Lives, classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, window: float, most: int, lives: Lives, classes: Sequence[str] = (), *, rare: bool = False
+    ) -> None:
         self.window, self.most = window, most
         self._lives = lives
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._rows = 0
         self._gone: OrderedDict[int, None] = OrderedDict()
         self._classes = Names(CLASS_LIMIT, classes)
-        kinds = {_is_number(name) for name in classes}
-        # A word can never be right where all classes are numbers: that is another output's label, or a code book's.
-        self._are_numbers = kinds.pop() if len(kinds) == 1 else None
+        self._kinds = frozenset(_kind(name) for name in classes)
+        self._rare = rare
         self._slices = Names(SLICE_LIMIT, (NO_SLICE,))
         self.joined: dict[tuple[str, str, str, str, bool], int] = {}
         self.calibration: dict[tuple[str, str], Calibration] = {}
@@ -187,7 +198,7 @@ class Joiner:
             return Refusal.DUPLICATE
         if any(len(prediction.labels) != len(truth) for prediction in waiting.predictions):
             return Refusal.ROWS
-        if self._are_numbers is not None and any(_is_number(name) != self._are_numbers for name in truth):
+        if not all(self._can_be_right(name) for name in truth):
             return Refusal.WRONG_KIND
         waiting.labelled = True
         shown = self._slices.let_in(part) if part else NO_SLICE
@@ -223,6 +234,16 @@ class Joiner:
             (counted.right if right else counted.wrong)[place] += 1
             counted.confidence[place] += confidence
 
+    def _can_be_right(self, name: str) -> bool:
+        """False where this is another output's label, or a code book's: by the kind of the classes."""
+        kind, kinds = _kind(name), self._kinds
+        if not kinds or kind in kinds:
+            return True
+        if _Kind.WORD in kinds:
+            # A rare class among words may be written in digits.
+            return self._rare or len(kinds) > 1
+        return kind is _Kind.WHOLE
+
     def _drop(self, request: str) -> None:
         self._rows -= self._waiting.pop(request).rows
         self._gone[hash(request)] = None
@@ -230,8 +251,11 @@ class Joiner:
             self._gone.popitem(last=False)
 
 
-def _is_number(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
+def _kind(name: str) -> _Kind:
+    if name.removeprefix("-").isdecimal():
+        return _Kind.WHOLE
+    number = None if name.lower() in ("true", "false") else code(name)
+    return _Kind.FRACTION if number is not None and math.isfinite(number) else _Kind.WORD
 
 
 def confidences_of(answer: Answer, rows: int) -> tuple[float, ...] | None:

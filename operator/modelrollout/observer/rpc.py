@@ -179,23 +179,23 @@ class Askers:
         await asyncio.gather(*(channel.close() for channel in channels.values()))
 
     async def _answer(self, namespace: str, revision: str, body: bytes) -> Answer | None:
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tritonclient.grpc import service_pb2 as pb
 
-        address, size = self._address(namespace, revision), 0
+        address = self._address(namespace, revision)
         call = self._channel(address).unary_unary(INFER)
         try:
             raw = await call(body, timeout=self._limits.answer)
-            size = len(raw)
+            self.answered(address, len(raw))
             response = pb.ModelInferResponse.FromString(raw)
             return grpc_tensors(response.outputs, response.raw_output_contents)
         except grpc.aio.AioRpcError as error:
             _LOGGER.debug("%s did not answer: %s", revision, error.code())
+            # A question that failed otherwise says nothing of how large the next answer is.
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
-                size = _LARGEST_ANSWER
-        except (MalformedError, ValueError):
+                self.answered(address, _LARGEST_ANSWER)
+        except (DecodeError, MalformedError, ValueError):
             _LOGGER.debug("%s gave an answer that is none", revision)
-        finally:
-            self.answered(address, size)
         return None
 
     async def _call(self, channel: Any, method: str, request: Any, answer: Any) -> Any:

@@ -55,7 +55,7 @@ class Plan:
     def __init__(self, profile: Profile, life: Life) -> None:
         self.profile = profile
         self.life = life
-        self.hash = hashlib.sha256(dump(profile).encode()).hexdigest()[:_HASH_LENGTH]
+        self.hash = hash_of(profile)
         self.inputs = Binning((part.name, part.input, part.index, part) for part in profile.features)
         numbers = [part for part in profile.outputs if isinstance(part, NumericOutput)]
         self.outputs = Binning((part.name, part.output, part.index, part) for part in numbers)
@@ -73,6 +73,11 @@ class Plan:
             np.zeros(self.outputs.size, dtype=np.int64),
             [np.zeros(bins.size, dtype=np.int64) for _, bins in self.labels],
         )
+
+
+def hash_of(profile: Profile) -> str:
+    """What tells profiles apart."""
+    return hashlib.sha256(dump(profile).encode()).hexdigest()[:_HASH_LENGTH]
 
 
 class Target:
@@ -120,15 +125,18 @@ class Target:
         self._compare_by()
 
     def use(self, profile: Profile | None) -> None:
-        """Count by this profile from now on; counts of another one are forgotten."""
-        plan = Plan(profile, self._lives.begin()) if profile is not None else None
-        if plan is not None and self.plan is not None and plan.hash == self.plan.hash:
+        """Count by this profile from now on; counts of another one, and answers that wait, are forgotten."""
+        before = self.plan.hash if self.plan is not None else None
+        if before == (hash_of(profile) if profile is not None else None):
             return
+        plan = Plan(profile, self._lives.begin()) if profile is not None else None
         # A scrape reads from another thread: a plan that it sees before and after has these counts.
         self.plan = None
         self.features = np.zeros(plan.inputs.size if plan else 0, dtype=np.int64)
         self.outputs = {}
         self.plan = plan
+        # With their names: flips that stayed beside new ones would be more than there is room for.
+        self.comparisons = {}
         self._classes = Names(FLIP_LIMIT, self._known_classes())
         if self.joiner is not None:
             self.joiner = self._new_joiner(self.joiner.window, self.joiner.most)
@@ -218,7 +226,8 @@ class Target:
         return found
 
     def _new_joiner(self, window: float, most: int) -> Joiner:
-        return Joiner(window, most, self._lives, self._known_classes())
+        label = self.plan.label if self.plan is not None else None
+        return Joiner(window, most, self._lives, self._known_classes(), rare=label is not None and label.other > 0)
 
     def _known_classes(self) -> tuple[str, ...]:
         label = self.plan.label if self.plan is not None else None

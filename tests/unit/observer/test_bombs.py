@@ -394,6 +394,16 @@ def test_any_grpc_message_is_read_or_malformed(tensors: list[Any], raw: list[byt
     assert all(tensor.size == int(np.prod(tensor.shape)) for tensor in found.inputs.values())
 
 
+@pytest.mark.parametrize("word", [b"NaN", b"-Infinity"])
+def test_a_body_with_a_number_that_is_none_may_be_as_large_as_any_other(word: bytes) -> None:
+    numbers = b"0.123456789," * (4 * MEBI // 12 - 100)
+    body = b'{"inputs":[{"name":"X","shape":[%d,1],"datatype":"FP32","data":[' % (numbers.count(b",") + 1)
+    found = from_rest("digits", body + numbers + word + b"]}]}", None).inputs["X"]
+    assert found.numbers is not None
+    assert (~np.isfinite(found.numbers)).sum() == 1
+    assert found.numbers.size > 340_000
+
+
 def test_json_bombs_take_no_more_than_their_size_allows() -> None:
     """4 MiB of the costliest JSON there is: empty objects; then numbers. Bounded, and refused."""
     for unit in (b"{},", b"[],", b"1.5,"):

@@ -17,6 +17,8 @@ from modelrollout.observer.following import Follower, Profiles
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.rpc import Askers
+from modelrollout.observer.target import FLIP_LIMIT
+from modelrollout.observer.tensors import Tensor
 from modelrollout.observer.wishes import Arms, Directory, wish_of
 from modelrollout.ports import TransientError
 from modelrollout.profile.making import Column, make
@@ -244,6 +246,46 @@ async def test_a_profile_that_cannot_be_used_is_named_and_counted_once(
     assert registry.targets["digits"].refused == {("profile", reason): 1}
     assert sum(words in record.message for record in caplog.records) == 1
     assert registry.targets["digits"].plan is None
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["no profile", "a profile that does not exist"])
+async def test_labels_and_comparisons_need_no_profile_however_often_it_is_looked_for(named: bool) -> None:
+    observation = manifest()["spec"]["observation"]
+    if not named:
+        del observation["profile"]
+    status = {"phase": "Progressing", "revisions": {"stable": "digits-a", "candidate": "digits-b"}}
+    cluster, registry = Cluster(), following(spec={"observation": observation}, status=status)
+    target = registry.targets["digits"]
+    profiles = Profiles(cluster, registry, Askers(lambda _, revision: "127.0.0.1:1", Limits()))
+    exposition = Exposition(registry, "p", lambda: (0, 0.0))
+    began: set[str] = set()
+    for minute in range(4):
+        answers = {name: labelled(7 + at) for at, name in enumerate(("digits-a", "digits-b"))}
+        target.answered(f"r{minute}", answers, ("digits-a", "digits-b"), 0.0)
+        began.update(line for line in exposition.text().splitlines() if "started_timestamp_seconds{" in line)
+        await profiles.look()
+        assert registry.label("digits", {"id": f"r{minute}", "label": 7}) is None
+    assert target.joiner is not None
+    assert target.joiner.joined["digits-a", "none", "7", "7", True] == 4
+    # Nothing began anew: registry, target, two arms that are asked, one comparison, labels of two arms.
+    last = [line for line in exposition.text().splitlines() if "started_timestamp_seconds{" in line]
+    assert len(began | set(last)) == len(last) == 7
+
+
+def labelled(label: int) -> dict[str, Tensor]:
+    return {"S": Tensor("S", "INT64", (1,), np.array([label]))}
+
+
+def test_flips_are_bounded_whatever_becomes_of_the_profile() -> None:
+    registry = following(status={"phase": "Progressing", "revisions": {"stable": "digits-a", "candidate": "digits-b"}})
+    target, arms = registry.targets["digits"], ("digits-a", "digits-b")
+    for turn in range(8):
+        target.use(PROFILE if turn % 2 else None)
+        for label in range(40 * turn, 40 * turn + 40):
+            target.answered("", {arms[0]: labelled(label), arms[1]: labelled(label + 500)}, arms, 0.0)
+        compared = target.comparisons["digits-b", "digits-a"]
+        assert sum(compared.flips.values()) == compared.differing == 40
+        assert len({name for pair in compared.flips for name in pair}) == FLIP_LIMIT + 1
 
 
 def metadata(*inputs: str) -> Any:

@@ -15,11 +15,15 @@ from hypothesis import strategies as st
 from modelrollout import cli
 from modelrollout.cli import labels
 from modelrollout.exposition import Pages
-from modelrollout.observer.labelling import NO_SLICE, Joiner, Prediction, Refusal
+from modelrollout.observer.labelling import CLASS_LIMIT, NO_SLICE, Joiner, Prediction, Refusal
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.lives import Lives
 from modelrollout.observer.process import Observer
+from modelrollout.observer.target import Target
+from modelrollout.observer.tensors import Tensor
 from modelrollout.observer.wishes import Arms
+from modelrollout.profile.making import make
+from modelrollout.profile.model import LabelOutput
 from tests.unit.observer.stage import Arm, answer, json_body, observing, post, scrape, serving, until, value, wish
 
 LIVES = Lives(lambda: 0.0)
@@ -108,6 +112,20 @@ def test_each_answer_is_joined_at_most_once_and_never_more_wait_than_may(steps: 
             joiner.label(str(number), ["0"], "", now)
         assert joiner.pending <= most
     assert sum(joiner.joined.values()) <= answered
+
+
+def test_a_rare_class_of_digits_among_words_is_refused_only_where_the_profile_has_all_classes() -> None:
+    common = [f"A{number}" for number in range(CLASS_LIMIT)]
+    for words, refusal in ((common * 20, Refusal.WRONG_KIND), ([*common * 20, "404"], None)):
+        profile = make("parts", [], {"CODE": np.array(words)})
+        (label,) = profile.outputs
+        assert isinstance(label, LabelOutput)
+        assert set(label.classes) == set(common)
+        target = Target(wish(arms=Arms("a"), window=60.0), 0.0, LIVES)
+        target.use(profile)
+        target.answered("r", {"a": {"CODE": Tensor("CODE", "BYTES", (1,), words=[b"404"])}}, ("a",), 0.0)
+        assert target.joiner is not None
+        assert target.joiner.label("r", ["404"], "", 1.0) is refusal
 
 
 async def labelled(observer: Observer, body: bytes, query: str = "") -> tuple[int, Any]:
@@ -317,6 +335,16 @@ def test_what_another_server_says_is_one_line(tmp_path: Path) -> None:
         (("billing", "sales"), "sales", "support", None),
         (("none", "1"), "1", "none", None),
         ((), "1", "billing", None),
+        (("0.5", "1.5"), "0.5", "2", None),
+        (("0.5", "1.5"), "0.5", "2.0", None),
+        (("0.5", "1.5"), "0.5", "billing", Refusal.WRONG_KIND),
+        (("0", "1.5"), "0", "billing", Refusal.WRONG_KIND),
+        (("0.5", "1.5"), "0.5", "true", Refusal.WRONG_KIND),
+        (("billing", "sales"), "sales", "1.5", Refusal.WRONG_KIND),
+        (("none", "1"), "1", "1.5", None),
+        (("none", "1.5"), "1.5", "1", None),
+        (("infinity", "beyond"), "beyond", "1", Refusal.WRONG_KIND),
+        (("infinity", "beyond"), "beyond", "nowhere", None),
     ],
 )
 def test_a_label_that_can_never_be_right_is_refused(

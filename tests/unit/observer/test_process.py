@@ -6,7 +6,9 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from modelrollout.observer.decoding import Inference
 from modelrollout.observer.limits import MEBI, Limits
 from modelrollout.observer.rpc import INFER, Askers
 from modelrollout.observer.wishes import Arms
@@ -193,6 +195,63 @@ def test_room_is_taken_for_the_answers_that_an_arm_gives() -> None:
         askers.answered("a", 0)
         askers.answered("b", 0)
     assert places() == 32
+
+
+@pytest.mark.parametrize("failure", ["an error", "late", "nobody there", "no protobuf", "no tensors"])
+async def test_a_question_that_fails_does_not_tell_how_large_answers_are(failure: str) -> None:
+    gate = asyncio.Event()
+
+    class Failing(Arm):
+        async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
+            if failure == "late":
+                await gate.wait()
+            if failure == "an error":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            return answer({"Y": ("INT64", [0])})
+
+    async def raw(request: bytes, context: Any) -> bytes:
+        if failure == "no protobuf":
+            return b"\xff" * 100
+        return bytes(service_pb2.ModelInferResponse(raw_output_contents=[b"x" * 1000]).SerializeToString())
+
+    server = grpc.aio.server()
+    if failure in ("no protobuf", "no tensors"):
+        handler = grpc.unary_unary_rpc_method_handler(raw)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": handler}),)
+        )
+    else:
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Failing(lambda _: None), server)
+    port = server.add_insecure_port("127.0.0.1:0") if failure != "nobody there" else 1
+    await server.start()
+    place = f"127.0.0.1:{port}"
+    askers = Askers(lambda namespace, revision: place, Limits(answer=0.2 if failure == "late" else 5.0))
+    asked = Inference("digits", "", {})
+    alone = Arms("digits-a")
+    before = reserved(askers, alone)
+    askers.answered(place, 15 * MEBI)
+    known = reserved(askers, alone)
+    try:
+        for _ in range(3):
+            assert await askers.ask("demo", alone, asked) == {"digits-a": None}
+    finally:
+        gate.set()
+        await askers.close()
+        await server.stop(0)
+    after = reserved(askers, alone)
+    assert (before, known) == (4 * MEBI, 15 * MEBI)
+    if failure in ("no protobuf", "no tensors"):
+        assert after == 15 * MEBI * 9 // 10 * 9 // 10 * 9 // 10, "an answer came, and was small"
+    else:
+        assert after == known
+
+
+def reserved(askers: Askers, arms: Arms) -> int:
+    """What is taken for one answer of the arms."""
+    amount = askers.reserve("demo", arms, 0)
+    assert amount is not None
+    askers.release(amount)
+    return amount
 
 
 @pytest.mark.parametrize(("limits", "most"), [(Limits(asking=3), 3), (Limits(asking_bytes=9 * MEBI), 2)])
