@@ -33,7 +33,7 @@ NAMED = 3
 
 
 class _MissingError(PortError):
-    """There is no such ConfigMap, or no such key in it."""
+    """There is no such ConfigMap, or no such key in it, or it may not be read: somebody has to mend that."""
 
 
 class GoldenGate:
@@ -85,7 +85,7 @@ class GoldenGate:
         try:
             config_map = await self._cluster.read(ObjectReference("ConfigMap", key.namespace, name))
         except DeniedError as error:
-            raise PortError(f"the golden set cannot be fetched: {error}") from error
+            raise _MissingError(f"the golden set cannot be fetched: {error}") from error
         if config_map is None:
             raise _MissingError(f"ConfigMap {name} of the golden set is not there: apply it, or correct configMap.name")
         text = (config_map.get("data") or {}).get(entry)
