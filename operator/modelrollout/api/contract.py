@@ -11,6 +11,7 @@ from modelrollout.api.base import First, Line, StatusModel
 TENSOR_LIMIT = 128
 DIMENSION_LIMIT = 16
 NAME_LIMIT = 128
+DATATYPE_LIMIT = 32
 
 
 class ContractTensor(StatusModel):
@@ -18,7 +19,7 @@ class ContractTensor(StatusModel):
 
     name: Annotated[str, Line(NAME_LIMIT)]
     """Its name."""
-    datatype: Annotated[str, Line(32)]
+    datatype: Annotated[str, Line(DATATYPE_LIMIT)]
     """Its type, like FP32."""
     shape: Annotated[tuple[int, ...], First(DIMENSION_LIMIT)] = ()
     """Its dimensions, the batch first; -1 is open."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelrollout.api.base import clean
-from modelrollout.api.contract import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, Contract, ContractTensor
+from modelrollout.api.contract import DATATYPE_LIMIT, DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, Contract, ContractTensor
 from modelrollout.ports import Signature, TensorSpec
 
 LINES = 12
@@ -84,7 +84,8 @@ def as_signature(contract: Contract) -> Signature:
 
 def _keepable(tensors: Sequence[TensorSpec]) -> bool:
     def fits(tensor: TensorSpec) -> bool:
-        return tensor.name == clean(tensor.name, NAME_LIMIT) and len(tensor.shape) <= DIMENSION_LIMIT
+        words = ((tensor.name, NAME_LIMIT), (tensor.datatype, DATATYPE_LIMIT))
+        return all(word == clean(word, limit) for word, limit in words) and len(tensor.shape) <= DIMENSION_LIMIT
 
     return len(tensors) <= TENSOR_LIMIT and all(map(fits, tensors))
 

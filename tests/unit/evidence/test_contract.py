@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelrollout.api.contract import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT
+from modelrollout.api.contract import DATATYPE_LIMIT, DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT
 from modelrollout.api.modelrevision import ModelRevisionStatus, revision_status_from
 from modelrollout.api.status import status_to_dict
 from modelrollout.evidence.contract import LINES, as_signature, difference, in_words, major, to_keep
@@ -59,7 +59,8 @@ def test_what_breaks_clients(candidate: Signature, breaking: str) -> None:
             ("input seed: new and optional, INT64[?, 1]",),
         ),
         (
-            changed(inputs=(replace(X, shape=(-1, -1)), HINT)),
+            changed(outputs=(replace(X, datatype="Y" * (DATATYPE_LIMIT + 1)),)),
+        changed(inputs=(replace(X, shape=(-1, -1)), HINT)),
             ("input x: FP32[?, 64] -> FP32[?, ?]",),
         ),
         (changed(inputs=(replace(X, optional=True), HINT)), ("input x: required -> optional",)),
