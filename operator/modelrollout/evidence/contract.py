@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelrollout.api.base import clean
-from modelrollout.api.contract import DATATYPE_LIMIT, DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, Contract, ContractTensor
+from modelrollout.api.contract import (
+    DATATYPE_LIMIT,
+    DIMENSION_LIMIT,
+    NAME_LIMIT,
+    TENSOR_LIMIT,
+    Contract,
+    ContractTensor,
+)
 from modelrollout.ports import Signature, TensorSpec
 
 LINES = 12

@@ -59,8 +59,7 @@ def test_what_breaks_clients(candidate: Signature, breaking: str) -> None:
             ("input seed: new and optional, INT64[?, 1]",),
         ),
         (
-            changed(outputs=(replace(X, datatype="Y" * (DATATYPE_LIMIT + 1)),)),
-        changed(inputs=(replace(X, shape=(-1, -1)), HINT)),
+            changed(inputs=(replace(X, shape=(-1, -1)), HINT)),
             ("input x: FP32[?, 64] -> FP32[?, ?]",),
         ),
         (changed(inputs=(replace(X, optional=True), HINT)), ("input x: required -> optional",)),
@@ -121,6 +120,7 @@ def test_what_is_kept_compares_like_what_a_pod_tells() -> None:
         changed(inputs=tuple(replace(X, name=f"x{number}") for number in range(TENSOR_LIMIT + 1))),
         changed(outputs=tuple(replace(X, name=f"y{number}") for number in range(TENSOR_LIMIT + 1))),
         changed(inputs=(replace(X, name="x" * (NAME_LIMIT + 1)),)),
+        changed(outputs=(replace(X, datatype="Y" * (DATATYPE_LIMIT + 1)),)),
         changed(inputs=(replace(X, shape=(-1,) * (DIMENSION_LIMIT + 1)),)),
     ],
 )
