@@ -92,7 +92,7 @@ class ModelRevisionStatus(StatusModel):
     """The last attempts, newest first."""
     contract: Contract | None = None
     """Its inputs and outputs as its pods told them: what the next revision is compared with where these pods cannot be
-    asked. None where the contract gate was off, or it is too large to keep (more than 128 inputs or outputs)."""
+    asked. None where the contract gate was Disabled, or it is too large to keep (more than 128 inputs or outputs)."""
 
 
 def revision_status_from(raw: object) -> ModelRevisionStatus:
