@@ -295,10 +295,13 @@ def test_gaps_and_restarts_take_no_good_model_back(bench: Bench) -> None:
     found = {guard["name"]: guard["served"] for guard in report["guards"]}
     (note,) = report["notes"]
     assert note.startswith("who served before")
-    silent = (ROUGH - BEGIN + sum((end - begin for begin, end in GAPS), timedelta(0))) / (NOW - BEGIN)
+    # NOW is when the tests were collected: the real cluster's may have run since.
+    since = datetime.now(UTC) - NOW
+    silent = (ROUGH - BEGIN + sum((end - begin for begin, end in GAPS), since)) / (NOW + since - BEGIN)
+    whole = (NOW + since - BEGIN) // timedelta(minutes=22)
     for guard in ("errors", "sure", "latency"):
         assert found[guard]["fired"] == 0
-        assert found[guard]["rollouts"] == (NOW - BEGIN) // timedelta(minutes=22)
+        assert whole - 1 <= found[guard]["rollouts"] <= whole
         assert (found[guard]["noDataShare"], found[guard]["unreadShare"]) == (pytest.approx(silent, abs=0.01), 0)
     for guard, most in (("errors", 0.0015), ("latency", 0.1)):
         assert 0 < found[guard]["worst"]["value"] < most
