@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.component.apiserver import REPOSITORY, ApiServer, eventually, programs, running
+from tests.component.prometheus import Prometheus, prometheus
 
 _numbers = itertools.count(1)
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bare_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with running(programs(), tmp_path_factory.mktemp("apiserver")) as api:
         yield api
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus of the module's own."""
+    with prometheus(programs(), tmp_path_factory.mktemp("prometheus")) as found:
+        yield found
 
 
 def install(api: ApiServer, file: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,9 +16,8 @@ from modelrollout.evidence.measure import Reading
 from modelrollout.evidence.query_slis import questions, readings, rounded
 from modelrollout.ports import Answer
 from modelrollout.rollout.plan import Source
-from tests.component.apiserver import programs
 from tests.component.observed import Labels, Life, Numbers, psi
-from tests.component.prometheus import Prometheus, prometheus
+from tests.component.prometheus import Prometheus
 
 NOW = datetime(2026, 11, 1, 12, 0, 3, 250_000, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -32,12 +30,6 @@ SHARES = {
 CATEGORIES = ["north", "south", "other", "missing"]
 CATEGORY_SHARES = np.array([0.6, 0.39, 0.01, 0.0])
 _names = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with prometheus(programs(), tmp_path_factory.mktemp("prometheus")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -10,9 +9,8 @@ import pytest
 
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.growth import expanded
-from tests.component.apiserver import programs
 from tests.component.observed import Labels, Life, Numbers, psi
-from tests.component.prometheus import Prometheus, prometheus
+from tests.component.prometheus import Prometheus
 from tests.component.test_catalog_in_prometheus import (
     BINS,
     HOUR,
@@ -31,12 +29,6 @@ from tests.component.test_catalog_in_prometheus import (
 
 END = NOW.timestamp()
 MINUTE = 60.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with prometheus(programs(), tmp_path_factory.mktemp("prometheus")) as found:
-        yield found
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ What is measured is compared with the requests themselves: the names and labels 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,20 +25,13 @@ from modelrollout.observer.process import Observer
 from modelrollout.observer.wishes import Arms
 from modelrollout.profile.making import Column, make
 from modelrollout.profile.model import Profile
-from tests.component.apiserver import programs
 from tests.component.observed import Numbers, psi
-from tests.component.prometheus import Prometheus, prometheus
+from tests.component.prometheus import Prometheus
 from tests.unit.observer.stage import Arm, answer, json_body, observing, post, scrape, serving, until, value, wish
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STABLE, CANDIDATE = "digits-0000000000", "digits-1111111111"
 ROWS, REQUESTS = 50, 40
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    with prometheus(programs(), tmp_path_factory.mktemp("prometheus")) as found:
-        yield found
 
 
 WHERE = Context(

@@ -229,12 +229,17 @@ def test_a_broken_config_map_holds_the_attempt_and_it_goes_on_by_itself_once_men
         run._crash()
         await run.advance(30)
         assert len(events(run, "GateRetrying")) == 1
-        golden(run)
-        await run.settle()
-        assert run.status.revisions.stable == V2
-        assert conditions(run)["GoldenSetPassed"] == ("True", "Passed")
+        await mended(run)
 
     story(tell)
+
+
+async def mended(run: Simulation) -> None:
+    """The ConfigMap is put right, and the attempt goes on by itself."""
+    golden(run)
+    await run.settle()
+    assert run.status.revisions.stable == V2
+    assert conditions(run)["GoldenSetPassed"] == ("True", "Passed")
 
 
 def test_a_broken_config_map_that_nobody_mends_ends_the_attempt_at_the_deadline() -> None:
@@ -284,10 +289,7 @@ def test_a_config_map_that_comes_late_is_waited_for_and_told_once() -> None:
         assert len(run.log) == writes
         assert "ConfigMap golden of the golden set is not there" in run.status.message
         assert conditions(run)["GoldenSetPassed"] == ("False", "Retrying")
-        golden(run)
-        await run.settle()
-        assert run.status.revisions.stable == V2
-        assert conditions(run)["GoldenSetPassed"] == ("True", "Passed")
+        await mended(run)
 
     story(tell)
 

@@ -135,16 +135,21 @@ def test_a_rollout_that_relies_on_selectors_waits_for_a_policy_and_is_guarded_by
     story(tell)
 
 
+async def on_trial(run: Simulation) -> None:
+    """A second version begins beside the first, guarded by the policy that their label selects."""
+    give(run, 0.05)
+    for version in ("1.0.0", "2.0.0"):
+        run.apply(version, steps=LONG, **SELECTED)
+        label(run, tier="gold")
+        if version == "1.0.0":
+            await run.settle()
+
+
 @pytest.mark.parametrize("loss", ["policy", "selector", "label"])
 @pytest.mark.parametrize("restarted", [False, True])
 def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, restarted: bool) -> None:
     async def tell(run: Simulation) -> None:
-        give(run, 0.05)
-        for version in ("1.0.0", "2.0.0"):
-            run.apply(version, steps=LONG, **SELECTED)
-            label(run, tier="gold")
-            if version == "1.0.0":
-                await run.settle()
+        await on_trial(run)
         await run.until(run.at(Phase.PROGRESSING, step=2))
         if loss == "policy":
             run.store.remove("RolloutPolicy", "gold")
@@ -168,12 +173,7 @@ def test_selected_guards_that_go_in_the_middle_take_traffic_home(loss: str, rest
 
 def test_selected_guards_that_go_in_the_bake_hold_it_until_they_are_back() -> None:
     async def tell(run: Simulation) -> None:
-        give(run, 0.05)
-        for version in ("1.0.0", "2.0.0"):
-            run.apply(version, steps=LONG, **SELECTED)
-            label(run, tier="gold")
-            if version == "1.0.0":
-                await run.settle()
+        await on_trial(run)
         await run.until(run.at(Phase.BAKING))
         run.store.remove("RolloutPolicy", "gold")
         await run.advance(7200)

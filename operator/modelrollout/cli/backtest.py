@@ -19,6 +19,7 @@ from modelrollout.cli.options import (
     Place,
     duration,
     examples,
+    files_option,
     output_option,
     place_options,
     usage,
@@ -52,14 +53,9 @@ QUIET = 2.0
     )
 )
 @click.option("--against", required=True, metavar="TIME", help="How far back, like 14d, 1d12h or 90m.")
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    metavar="FILE",
-    help="File with policies whose guards are replayed, or ModelDeployments as they shall be; - is stdin. May be "
-    "repeated. Default: the guards that each ModelDeployment has now.",
+@files_option(
+    "File with policies whose guards are replayed, or ModelDeployments as they shall be; - is stdin. May be "
+    "repeated. Default: the guards that each ModelDeployment has now."
 )
 @click.option(
     "--deployment",

@@ -111,6 +111,11 @@ def output_option(command: Command) -> Command:
     )(command)
 
 
+def files_option(words: str, *, required: bool = False) -> Callable[[Command], Command]:
+    """Add ``-f FILE``, any number of times; the command gets them as ``paths``. ``words`` is the help."""
+    return click.option("-f", "--filename", "paths", required=required, multiple=True, metavar="FILE", help=words)
+
+
 def write_document(document: object, output: str) -> None:
     """Print ``document`` as JSON or YAML."""
     if output == "json":

@@ -10,7 +10,7 @@ import click
 from modelrollout.cli.documents import read_documents
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
-from modelrollout.cli.options import Place, examples, output_option, place_options, write_each
+from modelrollout.cli.options import Place, examples, files_option, output_option, place_options, write_each
 from modelrollout.ports import DeniedError, PortError, TransientError
 
 if TYPE_CHECKING:
@@ -28,15 +28,7 @@ if TYPE_CHECKING:
         "modelrollout plan -f digits.yaml -o json | jq '.[0].effect'",
     )
 )
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    required=True,
-    multiple=True,
-    metavar="FILE",
-    help="File with ModelDeployments and policies; - is stdin. May be repeated.",
-)
+@files_option("File with ModelDeployments and policies; - is stdin. May be repeated.", required=True)
 @click.option("--prometheus", metavar="URL", help="Prometheus to ask. Default: that of the operator's settings.")
 @click.option(
     "--settings",

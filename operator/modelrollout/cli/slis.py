@@ -8,7 +8,7 @@ import click
 
 from modelrollout.cli.exits import Exit
 from modelrollout.cli.failing import Complaint, plainly
-from modelrollout.cli.options import examples, usage, width, write_document, write_lines
+from modelrollout.cli.options import examples, files_option, usage, width, write_document, write_lines
 
 if TYPE_CHECKING:
     from modelrollout.api.rolloutpolicy import SliDefinition
@@ -27,14 +27,7 @@ PROFILES = ("envoy-gateway", "istio", "traefik", "nginx-gateway-fabric")
 @click.option(
     "--gateway", default=PROFILES[0], show_default=True, type=click.Choice(PROFILES), help="Profile of the gateway."
 )
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    metavar="FILE",
-    help="File with policies whose SLIs are listed too; - is stdin. May be repeated.",
-)
+@files_option("File with policies whose SLIs are listed too; - is stdin. May be repeated.")
 @click.option("--name", metavar="SLI", help="Only this one, with its queries and all it needs.")
 @click.option(
     "-o",

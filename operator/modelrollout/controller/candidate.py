@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from modelrollout.api.gates import Gates
 from modelrollout.api.modeldeployment import ModelDeployment
-from modelrollout.api.strategies import Strategy
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.ports import PodTarget
 from modelrollout.render.names import GRPC_PORT, revision_of
 from modelrollout.render.pods import pod_ready
 from modelrollout.rollout.plan import Plan
+from modelrollout.rollout.strategies import course_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def candidate_of(key: Key, wish: ModelDeployment, plan: Plan, cache: Cache) -> C
         stable=None if stable in (None, plan.gate) else _model(key, wish, str(stable), cache),
         gates=wish.spec.rollout.gates,
         returning=attempt is not None and (attempt.fast_track or bool(attempt.instead_of)),
-        alone=stable not in (None, plan.gate) and wish.spec.rollout.strategy is Strategy.RECREATE,
+        alone=stable not in (None, plan.gate) and not course_of(wish.spec.rollout).beside,
         slot=places.get(stable or "", 0),
         replicas=wish.spec.replicas,
     )

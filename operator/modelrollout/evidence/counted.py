@@ -64,12 +64,12 @@ class Counted:
         """The counts of one role by piece; zeros where there are none."""
         return (self.candidate, self.stable)[arm].get(role) or [0.0] * len(self.cuts.times)
 
-    def unanswered(self, arm: int) -> list[float]:
+    def unanswered(self, arm: int) -> Sequence[float]:
         """The requests by piece that were sent to an arm, and that nobody waits for any more without an answer.
 
         Nothing where the gateway does not tell.
         """
-        return list(self.of(arm, "lost"))
+        return self.of(arm, "lost")
 
     def without(self, pieces: Collection[int]) -> Counted:
         """The same, had nothing been counted in these pieces."""

@@ -160,8 +160,8 @@ def _reason_to_hold(
     down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in guards]
     if down:
         return "Prometheus does not answer", None
-    silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in guards]
-    silent = [r for r in silent if guards[r.name].on_breach is not OnBreach.WARN]
+    holding = {name for name, guard in guards.items() if guard.on_breach is not OnBreach.WARN}
+    silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in holding]
     early = [r for r in silent if r.waits_until is not None and situation.now < answered_by(situation, r.waits_until)]
     silent = [r for r in silent if r not in early]
     if silent:

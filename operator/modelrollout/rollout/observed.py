@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from typing import Any
 
 from modelrollout.api.contract import Contract
 from modelrollout.api.rolloutpolicy import SliDefinition
@@ -184,20 +185,27 @@ def statuses_of(results: tuple[GuardResult, ...]) -> tuple[GuardStatus, ...]:
     """Results of guards as the status keeps them."""
     return tuple(
         GuardStatus(
-            name=result.name,
-            verdict=result.verdict,
-            value=result.value,
-            threshold=result.threshold,
-            samples=result.samples,
+            **_recorded(result),
             at=result.at,
             message=result.invalid or result.message,
-            confidence=result.confidence,
             baseline=result.baseline,
             both=result.both,
-            query=result.query,
         )
         for result in results
     )
+
+
+def _recorded(result: GuardResult) -> dict[str, Any]:
+    """The fields of a GuardRecord."""
+    return {
+        "name": result.name,
+        "verdict": result.verdict,
+        "value": result.value,
+        "threshold": result.threshold,
+        "samples": result.samples,
+        "confidence": result.confidence,
+        "query": result.query,
+    }
 
 
 @dataclass(frozen=True)
@@ -266,18 +274,7 @@ class Evaluation:
     @cached_property
     def records(self) -> tuple[GuardRecord, ...]:
         """The results as the record of a decision keeps them."""
-        return tuple(
-            GuardRecord(
-                name=result.name,
-                verdict=result.verdict,
-                value=result.value,
-                threshold=result.threshold,
-                samples=result.samples,
-                confidence=result.confidence,
-                query=result.query,
-            )
-            for result in self.results
-        )
+        return tuple(GuardRecord(**_recorded(result)) for result in self.results)
 
     def with_verdict(self, verdict: Verdict) -> tuple[GuardResult, ...]:
         """The results that say ``verdict``."""

@@ -23,6 +23,7 @@ from modelrollout.cli.view.meanings import PHASES, REASONS
 from modelrollout.cli.view.progress import course, hold_words, stops
 from modelrollout.cli.view.snapshot import Revision, Snapshot
 from modelrollout.cli.view.text import Line, Span, Tone, amount, clock, line, paragraph, percent, spoken
+from modelrollout.evidence.bounds import is_sequential
 
 UNITS = {
     "latency-p50": " s",
@@ -210,8 +211,7 @@ def _recorded(snapshot: Snapshot, attempt: RolloutStatus) -> list[GuardStatus]:
 def _judged(snapshot: Snapshot, told: GuardStatus, wished: Guard | None) -> str:
     subject, unit = f"Guard {told.name}", ""
     if wished is not None and wished.sli is not None:
-        weighed_up = wished.relative_to is not None or wished.confidence is not None
-        over = "since the first traffic" if weighed_up else f"over {format_duration(wished.window)}"
+        over = "since the first traffic" if is_sequential(wished) else f"over {format_duration(wished.window)}"
         subject += f" ({wished.sli} {over})"
         unit = UNITS.get(str(wished.sli), "")
     elif wished is not None:
