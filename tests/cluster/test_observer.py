@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LABELS = "app.kubernetes.io/component=observer"
 HUNG = 8.0
-"""Seconds for which it hangs; its readiness probe has failed long before."""
+"""Seconds for which it hangs: copies pile up in the gateway, and no probe has failed often enough to end it."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -136,27 +136,47 @@ def stopped(found: list[int]) -> Iterator[None]:
 
 async def test_garbage_and_bombs_leave_it_alive_and_counting(stage: Stage) -> None:
     async with applicants(stage.place.gateway_here, stage.hostname) as flow:
-        await until_counted(stage, 0)
+        await until_counted(stage, await counted(stage))
         before = await restarts(stage)
-        timeout = aiohttp.ClientTimeout(total=20)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            for body in bodies():
-                url = f"http://{stage.place.gateway_here}/v2/models/{loans.MODEL_NAME}/infer"
-                headers = {"Host": stage.hostname, "Content-Type": "application/json", **body.headers}
-                for _ in range(3):
-                    async with session.post(url, data=body.content, headers=headers) as answer:
-                        assert answer.status < 600, body.name
-                        await answer.read()
+        refused = await until_refused(stage)
         await until_counted(stage, await counted(stage) + 100)
-        found = await metrics_of(stage.kube, stage.name)
-        outcomes = {
-            outcome: sum(value for series, value in found.items() if f'outcome="{outcome}"' in series)
-            for outcome in ("malformed", "too_large", "wrong_type")
-        }
     assert await restarts(stage) == before, "the same pod, never restarted"
-    assert outcomes["malformed"] >= 10, outcomes
-    assert sum(outcomes.values()) >= 30, outcomes
+    assert refused["too_large"] > 0, refused
     assert not lost(flow.recording), "and users got their answers"
+
+
+async def throw_garbage(stage: Stage) -> None:
+    """Send every odd body three times, as a user would; the gateway answers each in one way or another."""
+    url = f"http://{stage.place.gateway_here}/v2/models/{loans.MODEL_NAME}/infer"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20), trust_env=False) as session:
+        for body in bodies():
+            headers = {"Host": stage.hostname, "Content-Type": "application/json", **body.headers}
+            for _ in range(3):
+                async with session.post(url, data=body.content, headers=headers) as answer:
+                    assert answer.status < 600, body.name
+                    await answer.read()
+
+
+async def until_refused(stage: Stage, throws: int = 3, within: float = 30) -> dict[str, float]:
+    """Throw garbage until the observer refused enough of it; what it refused, by reason.
+
+    Copies wait in the gateway behind those of a hang before: that good requests are counted does not show that the
+    bad ones have arrived.
+    """
+    refused: dict[str, float] = {}
+    for _ in range(throws):
+        await throw_garbage(stage)
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            found = await metrics_of(stage.kube, stage.name)
+            refused = {
+                outcome: sum(value for series, value in found.items() if f'outcome="{outcome}"' in series)
+                for outcome in ("malformed", "too_large", "wrong_type")
+            }
+            if refused["malformed"] >= 10 and sum(refused.values()) >= 30:
+                return refused
+            await asyncio.sleep(0.5)
+    raise AssertionError(f"of {throws} times {3 * len(bodies())} odd requests it refused {refused}")
 
 
 async def restarts(stage: Stage) -> list[tuple[str, int]]:
