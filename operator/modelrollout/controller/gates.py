@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modelrollout.api.base import clean
-from modelrollout.api.gates import ContractMode
 from modelrollout.api.modeldeployment import ModelDeployment
 from modelrollout.api.status import SENTENCE_LIMIT
 from modelrollout.controller.cache import Cache, Key
@@ -22,6 +21,7 @@ from modelrollout.controller.golden import GoldenGate
 from modelrollout.controller.load import BURSTS, LoadGate, seconds_of
 from modelrollout.controller.measurements import Measurements
 from modelrollout.ports import Clock, Cluster, Metrics, ModelServer, Tensor
+from modelrollout.rollout.gates import asked
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
 from modelrollout.settings import Settings
 
@@ -90,17 +90,21 @@ class GateKeeper:
         """The gates that the spec asks for, in order."""
         gates = candidate.gates
         sent: list[tuple[Tensor, ...]] = []
-        entries = [Entry(GateName.WARM, lambda: self._warm(key, candidate))]
-        if gates.contract.mode is not ContractMode.DISABLED:
-            seconds = gates.contract.timeout.total_seconds()
-            check = lambda: check_contract(key, candidate, self._cache, self._servers)  # noqa: E731
-            entries.append(Entry(GateName.CONTRACT, check, seconds))
-        if gates.golden_set is not None:
-            seconds = gates.golden_set.timeout.total_seconds()
-            entries.append(Entry(GateName.GOLDEN_SET, lambda: self._golden.check(key, candidate, sent), seconds))
-        if gates.load is not None:
-            entries.append(Entry(GateName.LOAD, lambda: self._under_load(key, wish, candidate, sent)))
-        return tuple(entries)
+
+        def entry(name: GateName) -> Entry:
+            match name:
+                case GateName.WARM:
+                    return Entry(name, lambda: self._warm(key, candidate))
+                case GateName.CONTRACT:
+                    check = lambda: check_contract(key, candidate, self._cache, self._servers)  # noqa: E731
+                    return Entry(name, check, gates.contract.timeout.total_seconds())
+                case GateName.GOLDEN_SET:
+                    seconds = None if gates.golden_set is None else gates.golden_set.timeout.total_seconds()
+                    return Entry(name, lambda: self._golden.check(key, candidate, sent), seconds)
+                case GateName.LOAD:
+                    return Entry(name, lambda: self._under_load(key, wish, candidate, sent))
+
+        return tuple(map(entry, asked(gates)))
 
     async def _decided(
         self, key: Key, revision: str, before: tuple[Check, ...], entry: Entry, *, returning: bool

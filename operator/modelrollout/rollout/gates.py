@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from modelrollout.api.gates import ContractMode, Gates
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
@@ -13,25 +15,40 @@ from modelrollout.rollout.observed import Check, Gate, GateName, GateState
 from modelrollout.rollout.plan import EventPlan
 from modelrollout.rollout.situation import Situation
 
-_CONDITIONS = {
-    GateName.WARM: ConditionType.WARM,
-    GateName.CONTRACT: ConditionType.CONTRACT_KEPT,
-    GateName.GOLDEN_SET: ConditionType.GOLDEN_SET_PASSED,
-    GateName.LOAD: ConditionType.LOAD_TEST_PASSED,
+
+class _Kind(NamedTuple):
+    """What there is to know of one kind of gate: all that a new one adds here."""
+
+    words: str
+    condition: ConditionType
+    reason: AttemptReason
+    """Of an attempt that it ends for good."""
+    asked: Callable[[Gates], bool]
+
+
+_KINDS = {
+    GateName.WARM: _Kind("warm gate", ConditionType.WARM, AttemptReason.GATES_FAILED, lambda _: True),
+    GateName.CONTRACT: _Kind(
+        "contract gate",
+        ConditionType.CONTRACT_KEPT,
+        AttemptReason.CONTRACT_BROKEN,
+        lambda gates: gates.contract.mode is not ContractMode.DISABLED,
+    ),
+    GateName.GOLDEN_SET: _Kind(
+        "golden set gate",
+        ConditionType.GOLDEN_SET_PASSED,
+        AttemptReason.GOLDEN_SET_FAILED,
+        lambda gates: gates.golden_set is not None,
+    ),
+    GateName.LOAD: _Kind(
+        "load gate",
+        ConditionType.LOAD_TEST_PASSED,
+        AttemptReason.LOAD_TEST_FAILED,
+        lambda gates: gates.load is not None,
+    ),
 }
-GATES = frozenset(_CONDITIONS.values())
+GATES = frozenset(kind.condition for kind in _KINDS.values())
 """The conditions of gates."""
-_REASONS = {
-    GateName.CONTRACT: AttemptReason.CONTRACT_BROKEN,
-    GateName.GOLDEN_SET: AttemptReason.GOLDEN_SET_FAILED,
-    GateName.LOAD: AttemptReason.LOAD_TEST_FAILED,
-}
-IN_WORDS = {
-    GateName.WARM: "warm gate",
-    GateName.CONTRACT: "contract gate",
-    GateName.GOLDEN_SET: "golden set gate",
-    GateName.LOAD: "load gate",
-}
 _CONDITIONAL = (GateState.PASSED, GateState.RETRYING, GateState.FAILED, GateState.WARNED)
 _ANNOUNCED = {
     GateState.RETRYING: EventReason.GATE_RETRYING,
@@ -53,7 +70,7 @@ def with_gates(situation: Situation) -> Situation:
     if situation.status.rollout is None:
         return situation
     # A new operator passes them again one by one: what was told of the others stays meanwhile, if they are asked for.
-    others = _asked(situation.spec.gates) - {each.name for each in told}
+    others = set(asked(situation.spec.gates)) - {each.name for each in told}
     told = (*told, *(each for each in attempt.gates if each.name in others))
     contract = attempt.contract if gate is None or gate.contract is None else gate.contract
     if (told, contract) == (attempt.gates, attempt.contract):
@@ -62,15 +79,9 @@ def with_gates(situation: Situation) -> Situation:
     return replace(situation, status=situation.status.model_copy(update={"rollout": rollout}))
 
 
-def _asked(gates: Gates) -> set[str]:
-    """The names of the gates that the spec asks for."""
-    there = {
-        GateName.WARM: True,
-        GateName.CONTRACT: gates.contract.mode is not ContractMode.DISABLED,
-        GateName.GOLDEN_SET: gates.golden_set is not None,
-        GateName.LOAD: gates.load is not None,
-    }
-    return {str(name) for name, asked in there.items() if asked}
+def asked(gates: Gates) -> tuple[GateName, ...]:
+    """The gates that the spec asks for, in the order in which they are passed."""
+    return tuple(name for name in GateName if _KINDS[name].asked(gates))
 
 
 @lru_cache(maxsize=64)
@@ -101,7 +112,7 @@ def given_up(gates: tuple[GateStatus, ...], outcome: Outcome = Outcome.ROLLED_BA
 
 def gate_conditions(attempt: RolloutStatus | None) -> tuple[tuple[ConditionType, bool, str, str], ...]:
     """One condition (type, state, reason, message) for each gate that applied to the last attempt and was decided."""
-    known = {str(name): kind for name, kind in _CONDITIONS.items()}
+    known = {str(name): kind.condition for name, kind in _KINDS.items()}
     return tuple(
         (known[gate.name], gate.state == GateState.PASSED, gate.state, gate.message)
         for gate in (attempt.gates if attempt is not None else ())
@@ -137,7 +148,7 @@ def refusal(gate: Gate | None) -> tuple[AttemptReason, str] | None:
     """Why the candidate gets no traffic whatever is tried: reason and sentence; None while it may pass yet."""
     for check in () if gate is None else gate.checks:
         if check.final and check.state is GateState.FAILED:
-            return _REASONS.get(check.name, AttemptReason.GATES_FAILED), check.message
+            return _KINDS[check.name].reason, check.message
     return None
 
 
@@ -150,7 +161,7 @@ def under_load(gate: Gate | None) -> bool:
 def why_pending(gate: Gate | None) -> tuple[str, bool]:
     """What the gates wait for, and whether one of them fails meanwhile."""
     last = gate.checks[-1] if gate is not None and gate.checks else None
-    name = IN_WORDS[last.name if last is not None else GateName.WARM]
+    name = _KINDS[last.name if last is not None else GateName.WARM].words
     if gate is None or gate.state is GateState.RUNNING:
         return f"the {name} has not finished", False
     return f"the {name} fails: {gate.message}", True
@@ -159,7 +170,7 @@ def why_pending(gate: Gate | None) -> tuple[str, bool]:
 def where_pending(gate: Gate | None) -> str:
     """In which gate the candidate is, as words behind what happened to it."""
     last = gate.checks[-1] if gate is not None and gate.checks and gate.state is not GateState.PASSED else None
-    return " before it got traffic" if last is None else f" in the {IN_WORDS[last.name]}"
+    return " before it got traffic" if last is None else f" in the {_KINDS[last.name].words}"
 
 
 def passed_at(gate: Gate | None) -> tuple[datetime, ...]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ from modelrollout.ports import (
     TransientError,
     WarmReport,
 )
+from modelrollout.rollout.gates import asked
 from modelrollout.rollout.observed import Evaluation, Gate, GateName, GateState, GuardResult
 from modelrollout.rollout.plan import Plan
 from tests.builders import modeldeployment, settings
@@ -203,6 +205,25 @@ def test_gates_are_passed_in_order_and_each_is_reported() -> None:
         assert bench.servers.bursts[0].requests == ((Tensor("x", "FP32", (1,), (0.5,)),),)
 
     play(act)
+
+
+ASKED = {"contract": {"mode": "Enforce"}, "goldenSet": GOLDEN["goldenSet"], "load": {"duration": "5s"}}
+
+
+@pytest.mark.parametrize("size", range(len(ASKED) + 1))
+def test_a_candidate_goes_through_the_gates_that_the_spec_asks_for_and_no_others(size: int) -> None:
+    """What is tried and what is kept of a status are known in one place; a gate in neither would never be passed."""
+    names = {"contract": GateName.CONTRACT, "goldenSet": GateName.GOLDEN_SET, "load": GateName.LOAD}
+    for chosen in combinations(ASKED, size):
+        spec: dict[str, Any] = {"contract": {"mode": "Disabled"}, **{name: ASKED[name] for name in chosen}}
+        wanted = [GateName.WARM, *(names[name] for name in ASKED if name in chosen)]
+        bench = play(lambda bench, spec=spec: _passed(bench, spec))  # type: ignore[misc]
+        assert list(told(bench.seen[-1])) == wanted
+        assert asked(modeldeployment("1.1.0", gates=spec).spec.rollout.gates) == tuple(wanted)
+
+
+async def _passed(bench: Bench, spec: dict[str, Any]) -> None:
+    assert (await bench.passed(gates=spec)).state is GateState.PASSED
 
 
 def test_the_warm_gate_comes_first_and_is_tried_again() -> None:
