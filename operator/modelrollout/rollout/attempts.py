@@ -15,6 +15,9 @@ from modelrollout.rollout.rollback import roll_back
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.strategies import course_of
 
+AWAITED = "waiting for them to return"
+"""What is done about pods that were lost, behind ``lost_pods``."""
+
 
 def start(
     situation: Situation, revision: str = "", *, fast_track: bool | None = None, instead_of: str = "", reason: str = ""
@@ -121,12 +124,18 @@ def preparing_message(situation: Situation) -> str:
     revision = situation.attempt.revision
     trouble = obstacle(situation)
     if situation.attempt.setbacks and not trouble:
-        return f"{revision} lost all its ready pods; waiting for them to return"
+        return f"{lost_pods(situation)}; {AWAITED}"
     old = situation.observed.workload(situation.stable)
     gone = "was stopped to make room: nobody answers" if not (old.desired or old.present) else "is stopped to make room"
     gone = "" if situation.course.beside else f" ({situation.stable} {gone})"
     gone = gone if situation.stable else ""
     return f"starting the pods of {revision}{gone}: {trouble}" if trouble else f"starting the pods of {revision}{gone}"
+
+
+def lost_pods(situation: Situation, behind: str = "") -> str:
+    """That the attempt lost its pods, in a clause: ``behind`` says where or how often, then comes what is wrong."""
+    trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
+    return f"{situation.attempt.revision} lost all its ready pods{behind}{trouble}"
 
 
 def obstacle(situation: Situation) -> str | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import Phase
-from modelrollout.rollout.attempts import again, in_words
+from modelrollout.rollout.attempts import again, in_words, lost_pods
 from modelrollout.rollout.draft import Draft, draft, evaluation_request, event
 from modelrollout.rollout.judgement import Effect, Judgement, answered_by, gravity
 from modelrollout.rollout.plan import ARMED
@@ -38,8 +38,7 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
         return _interrupted(situation)
     if not situation.observed.workload(situation.home).ready:
         return _given_up(situation) or _interrupted(situation)
-    trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
-    message = f"{attempt.revision} lost all its ready pods{trouble}"
+    message = lost_pods(situation)
     if situation.baking or attempt.setbacks >= SETBACK_LIMIT:
         return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
     back = f"{message}; its traffic is back on {situation.stable}" if situation.in_force else message

@@ -7,7 +7,7 @@ from dataclasses import replace
 from modelrollout.api.reasons import AttemptReason, EventReason
 from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout import capacity
-from modelrollout.rollout.attempts import in_words, prepare
+from modelrollout.rollout.attempts import AWAITED, in_words, lost_pods, prepare
 from modelrollout.rollout.draft import Draft, closed, draft, evaluation_request, event
 from modelrollout.rollout.gates import (
     of_candidate,
@@ -94,13 +94,11 @@ def _lost(situation: Situation) -> Draft:
     innocent = situation.subject.ready or situation.replicas == 0 or (home.desired and not home.ready)
     if innocent or situation.stable is None:
         return prepare(situation)
-    gate = of_candidate(situation)
-    trouble = f": {situation.subject.trouble}" if situation.subject.trouble else ""
-    where = f"{where_pending(gate)}{trouble}"
+    where = where_pending(of_candidate(situation))
     if attempt.setbacks >= SETBACK_LIMIT:
-        message = f"{attempt.revision} lost all its ready pods {attempt.setbacks + 1} times, last{where}"
+        message = lost_pods(situation, f" {attempt.setbacks + 1} times, last{where}")
         return roll_back(situation, AttemptReason.CANDIDATE_UNAVAILABLE, message)
-    message = f"{attempt.revision} lost all its ready pods{where}; waiting for them to return"
+    message = f"{lost_pods(situation, where)}; {AWAITED}"
     begun = {"setbacks": attempt.setbacks + 1, "step_started_at": situation.now, "waiting_since": None}
     attempt = decided(situation, attempt.model_copy(update=begun), Kind.RESTART, message)
     status = situation.status.model_copy(update={"rollout": attempt})
