@@ -10,8 +10,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from deploy.demo.kube import Kube, Object, WaitError, describe
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Chronicle:
         self.phases: list[Moment] = []
         self.slots: dict[str, int] = {}
         self._seen: set[str] = set()
-        self._changed = asyncio.Condition()
+        self._waiting: list[Callable[[], None]] = []
         self._trouble: WaitError | None = None
 
     @property
@@ -79,13 +82,11 @@ class Chronicle:
             async for change, item in kube.watch(kind, self.namespace):
                 if change == "DELETED":
                     continue
-                async with self._changed:
-                    see(item, time.time())
-                    self._changed.notify_all()
+                see(item, time.time())
+                self._changed()
         except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
-            async with self._changed:
-                self._trouble = WaitError(f"cannot follow {kind} in {self.namespace}: {error!r}")
-                self._changed.notify_all()
+            self._trouble = WaitError(f"cannot follow {kind} in {self.namespace}: {error!r}")
+            self._changed()
 
     def see_deployment(self, item: Object, at: float) -> None:
         """Take note of a ModelDeployment."""
@@ -124,31 +125,61 @@ class Chronicle:
             self.events.append(Moment(at, item.get("reason", ""), item.get("note", ""), warning))
 
     async def until(self, met: Callable[[Object], bool], expected: str, within: float) -> Object:
-        """Wait until ``met`` holds for the status, and return it.
+        """Wait until ``met`` holds for the status, and return the one for which it held: there may be a newer one.
 
         Raises WaitError after ``within`` seconds, naming what was ``expected`` and what is.
         """
-        await self._until(lambda: met(self.status), expected, within, lambda: describe(self.deployment))
-        return self.status
+        return await self._until(
+            lambda: self.status if met(self.status) else None, expected, within, lambda: describe(self.deployment)
+        )
+
+    async def until_told(self, title: str, within: float) -> Moment:
+        """Wait for an event of this reason; returns the first, whenever it came."""
+        return await self._until(
+            lambda: next((event for event in self.events if event.title == title), None),
+            f"event {title}",
+            within,
+            lambda: f"events {[event.title for event in self.events]}",
+        )
 
     async def until_weights(self, met: Callable[[dict[str, float]], bool], expected: str, within: float) -> float:
         """Wait until ``met`` holds for the weights (percent by revision); returns when that was seen (unix seconds)."""
-        await self._until(
-            lambda: bool(self.weights) and met(self.weights[-1].percent),
+        return await self._until(
+            lambda: self.weights[-1].at if self.weights and met(self.weights[-1].percent) else None,
             expected,
             within,
             lambda: f"weights {self.weights[-1].percent}" if self.weights else "no route",
         )
-        return self.weights[-1].at
 
-    async def _until(self, met: Callable[[], bool], expected: str, within: float, seen: Callable[[], str]) -> None:
+    def _changed(self) -> None:
+        for look in [*self._waiting]:
+            look()
+
+    async def _until(self, found: Callable[[], T | None], expected: str, within: float, seen: Callable[[], str]) -> T:
+        """Wait until there is something to be ``found``, looked for at each change: they come in bursts."""
+        waiting: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            if waiting.done():
+                return
+            try:
+                what = found()
+            except Exception as error:  # noqa: BLE001 - it is the waiter's own, and not the watch's
+                waiting.set_exception(error)
+                return
+            if what is not None:
+                waiting.set_result(what)
+            elif self._trouble is not None:
+                waiting.set_exception(self._trouble)
+
+        self._waiting.append(look)
         try:
-            async with asyncio.timeout(within), self._changed:
-                await self._changed.wait_for(lambda: met() or self._trouble is not None)
+            look()
+            return await asyncio.wait_for(waiting, within)
         except TimeoutError:
             raise WaitError(f"expected within {within:.0f} s: {expected}; is: {seen()}") from None
-        if self._trouble is not None:
-            raise self._trouble
+        finally:
+            self._waiting.remove(look)
 
     def taken_off(self, revision: str, after: float) -> float | None:
         """When a watch saw ``revision`` fall from a real weight (1 % or more) to less, first after ``after``."""

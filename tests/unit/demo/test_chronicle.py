@@ -74,6 +74,42 @@ async def test_waiting_ends_when_the_watch_shows_it() -> None:
     assert chronicle.generation == 2
 
 
+async def test_a_phase_that_was_over_before_the_waiter_woke_was_seen() -> None:
+    """A busy machine reads several changes of a watch at once."""
+    chronicle, kube = Chronicle("demo", "digits"), FakeKube()
+    queue = kube.queues["ModelDeployment"] = asyncio.Queue()
+    async with chronicle.following(kube):  # type: ignore[arg-type]
+        waiting = asyncio.create_task(chronicle.until(lambda status: status.get("phase") == "Baking", "it bakes", 5))
+        await asyncio.sleep(0)
+        for phase in ("Promoting", "Baking", "Idle"):
+            queue.put_nowait(("MODIFIED", {"metadata": {"name": "digits"}, "status": {"phase": phase}}))
+        assert (await waiting)["phase"] == "Baking", "that status, not the newest"
+        assert chronicle.status["phase"] == "Idle"
+
+
+async def test_what_a_look_raises_is_the_waiters_and_ends_no_watch() -> None:
+    chronicle, kube = Chronicle("demo", "digits"), FakeKube()
+    queue = kube.queues["ModelDeployment"] = asyncio.Queue()
+    async with chronicle.following(kube):  # type: ignore[arg-type]
+        waiting = asyncio.create_task(chronicle.until(lambda status: bool(status["none"]), "never", 5))
+        with pytest.raises(KeyError):
+            await waiting
+        queue.put_nowait(("MODIFIED", {"metadata": {"name": "digits"}, "status": {"phase": "Idle"}}))
+        await chronicle.until(lambda status: status.get("phase") == "Idle", "it is seen", 5)
+
+
+async def test_an_event_is_waited_for_and_found_again() -> None:
+    chronicle, kube = Chronicle("demo", "digits"), FakeKube()
+    queue = kube.queues["Event"] = asyncio.Queue()
+    event = {"metadata": {"uid": "1", "resourceVersion": "5"}, "reason": "Promoted", "note": "all of it"}
+    queue.put_nowait(("ADDED", event | {"regarding": {"kind": "ModelDeployment", "name": "digits"}}))
+    async with chronicle.following(kube):  # type: ignore[arg-type]
+        for _ in range(2):
+            assert (await chronicle.until_told("Promoted", 5)).text == "all of it"
+        with pytest.raises(WaitError, match=r"event RolledBack; is: events \['Promoted'\]"):
+            await chronicle.until_told("RolledBack", 0.01)
+
+
 async def test_a_wait_that_fails_says_what_is() -> None:
     chronicle = Chronicle("demo", "digits")
     chronicle.see_deployment({"metadata": {"name": "digits"}, "status": {"phase": "Pending", "message": "no pool"}}, 1)
