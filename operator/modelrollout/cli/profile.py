@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _READ = click.Path(path_type=Path, dir_okay=False, exists=True)
 _PATIENCE = 2.0
+_FEW = 500
+_MUCH = 0.5
 KEY = "profile.json"
 LARGEST_CONFIG_MAP = 1_000_000
 
@@ -217,8 +219,17 @@ def _warn(made: Profile, columns: list[str]) -> None:
         if name not in there:
             click.echo(f"{name}: left out, no row has a value", err=True)
     for part in made.features:
-        if part.kind == "categorical" and not part.categories:
-            click.echo(f"{part.name}: no word is common enough for a category, all are other: --drop it", err=True)
+        if part.kind == "categorical" and part.other > _MUCH:
+            click.echo(
+                f"{part.name}: {part.other:.0%} of its rows are other, words too rare for a category (ids, dates and "
+                "numbers with a decimal comma are words): drift in it is hardly seen: --drop it",
+                err=True,
+            )
+    if made.samples < _FEW:
+        click.echo(
+            f"{_many(made.samples, 'row')} are few: by chance alone PSI is then about bins / rows",
+            err=True,
+        )
 
 
 def _many(number: int, what: str) -> str:

@@ -52,7 +52,7 @@ def read(
         raise ProfileError(f"{path}: there is no such file")
     try:
         if suffix == ".npz":
-            table = _npz(path)
+            table = _npz(path, without)
         elif suffix == ".parquet":
             table = _parquet(path, without, progress)
         else:
@@ -240,15 +240,15 @@ def _parquet(path: Path, without: Collection[str], progress: Progress) -> Table:
             if len({*names}) < len(names):
                 raise ProfileError(f"{path}: a column is there twice: name each once")
             rows, known = _Rows(len(names), progress), [dict[str, str]() for _ in names]
+            widths: dict[str, tuple[int, ...]] = {}
             for part in file.iter_batches(batch_size=max(1, _PART * 16 // max(16, len(names)))):
                 made = []
                 for name, words, column in zip(names, known, part.columns, strict=True):
                     values = _nothing(len(column)) if name in without else _arrow(column, words)
                     if values is None:
-                        raise ProfileError(
-                            f"{path}: column {name} has the type {column.type}: store it as a number or word, or "
-                            f"leave it out: --drop {name}"
-                        )
+                        raise ProfileError(_unfit(path, f"column {name}", column.type, name))
+                    if widths.setdefault(name, values.shape[1:]) != values.shape[1:]:
+                        raise ProfileError(_unfit(path, f"column {name}", column.type, name))
                     made.append(values)
                 rows.add(made)
     except arrow.ArrowException as error:
@@ -272,8 +272,10 @@ def _arrow(column: Any, known: dict[str, str]) -> NDArray[Any] | None:
         found = column.cast(arrow.float64()).to_numpy(zero_copy_only=False)
     elif kinds.is_integer(kind) or kinds.is_floating(kind):
         found = column.to_numpy(zero_copy_only=False)
-    elif kinds.is_fixed_size_list(kind) and not column.null_count:
-        inner = _arrow(column.flatten(), known)
+    elif (kinds.is_fixed_size_list(kind) or kinds.is_list(kind) or kinds.is_large_list(kind)) and not column.null_count:
+        # pandas, Polars and Spark write lists of open length also where all have the same.
+        flat, widths = column.flatten(), set(column.value_lengths().to_pylist())
+        inner = _arrow(flat, known) if len(widths) == 1 and len(flat) else None
         if inner is None or inner.dtype.kind == "O":
             return None
         found = inner.reshape(len(column), -1)
@@ -282,7 +284,7 @@ def _arrow(column: Any, known: dict[str, str]) -> NDArray[Any] | None:
     return found
 
 
-def _npz(path: Path) -> Table:
+def _npz(path: Path, without: Collection[str]) -> Table:
     import zipfile
 
     try:
@@ -290,6 +292,27 @@ def _npz(path: Path) -> Table:
         if not isinstance(found, np.lib.npyio.NpzFile):
             raise ProfileError(f"{path}: is no NPZ file: save arrays with numpy.savez")
         with found as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: _array(path, archive, name) for name in archive.files if name not in without}
+            rows = next((len(values) for values in arrays.values() if values.ndim), 0)
+            return {name: _nothing(rows) if name in without else arrays[name] for name in archive.files}
     except zipfile.BadZipFile as error:
         raise ProfileError(f"{path}: is no NPZ file") from error
+
+
+def _array(path: Path, archive: Any, name: str) -> NDArray[Any]:
+    try:
+        values: NDArray[Any] = archive[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise ProfileError(
+            f"{path}: array {name} holds Python objects: store words by .astype(str), or leave it out: --drop {name}"
+        ) from error
+    if values.dtype.kind not in "biufSU":
+        raise ProfileError(_unfit(path, f"array {name}", values.dtype, name))
+    return values
+
+
+def _unfit(path: Path, what: str, kind: object, name: str) -> str:
+    lists = " (lists must all have one length, and none be missing)" if "list" in str(kind) else ""
+    return f"{path}: {what} has the type {kind}: store it as a number or word{lists}, or leave it out: --drop {name}"

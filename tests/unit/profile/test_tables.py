@@ -136,7 +136,7 @@ def test_pickles_in_an_npz_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", a=np.array([{"a": 1}], dtype=object))
     result = run("make", tmp_path / "d.npz", "--model", "m")
     assert result.exit_code == 6
-    assert "cannot be read" in result.output
+    assert "array a holds Python objects" in result.output
 
 
 def test_outputs_come_from_columns_or_from_a_file_of_answers(table: Path, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_columns_of_no_use_are_named_and_one_is_no_plural(tmp_path: Path) -> Non
     table.write_text("age,empty,mail,y\n" + "".join(f"{n},,p{n}@example.com,0.{n}\n" for n in range(40)))
     made = run("make", table, "--model", "m", "--drop", "age", "--output", "Y=y", "-o", tmp_path / "p.json")
     assert "empty: left out, no row has a value" in made.output
-    assert "mail: no word is common enough for a category" in made.output
+    assert "mail: 100% of its rows are other, words too rare for a category" in made.output
     assert "40 rows, 1 feature, 1 output ->" in made.output
     nothing = run("make", table, "--model", "m", "--drop", "age,empty,mail,y")
     assert (nothing.exit_code, "no column is left" in nothing.output) == (6, True)
@@ -334,3 +334,54 @@ def test_parquet_of_lists_dates_and_nothing(tmp_path: Path) -> None:
     assert "n: left out" in made.output
     (tmp_path / "empty.npz").write_bytes(b"")
     assert run("make", tmp_path / "empty.npz", "--model", "m").exit_code == 6
+
+
+def test_lists_of_one_length_are_a_tensor_however_parquet_calls_them(tmp_path: Path) -> None:
+    rows = [[1.0, 2.0, float(place)] for place in range(40_000)]  # Parts of 16,384 rows.
+    parquet.write_table(arrow.table({"EMB": arrow.array(rows)}), tmp_path / "open.parquet", store_schema=False)
+    parquet.write_table(
+        arrow.table({"EMB": arrow.array(rows, arrow.list_(arrow.float64(), 3))}), tmp_path / "f.parquet"
+    )
+    found = read(tmp_path / "open.parquet")["EMB"]
+    assert found.shape == (40_000, 3)
+    assert np.array_equal(found, read(tmp_path / "f.parquet")["EMB"])
+
+
+@pytest.mark.parametrize(
+    "rows", [[[1.0], [1.0, 2.0]], [[1.0], None], [[], []], [["a"], ["b"]], [[1.0]] * 16_384 + [[1.0, 2.0]]]
+)
+def test_lists_of_other_lengths_are_refused_with_what_is_asked_of_them(tmp_path: Path, rows: list[Any]) -> None:
+    parquet.write_table(arrow.table({"EMB": rows}), tmp_path / "d.parquet")
+    with pytest.raises(ProfileError, match=r"column EMB has the type list.*must all have one length.*--drop EMB"):
+        read(tmp_path / "d.parquet")
+    assert read(tmp_path / "d.parquet", without=["EMB"])["EMB"].shape == (len(rows),)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.array(["x", None], dtype=object), r"array o holds Python objects: store words by .astype\(str\)"),
+        (np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[D]"), "array o has the type datetime64"),
+        (np.array([1 + 2j, 0]), "array o has the type complex128"),
+        (np.zeros(2, dtype=[("x", "f4")]), "array o has the type"),
+    ],
+)
+def test_an_array_that_is_neither_numbers_nor_words_is_refused_unless_dropped(
+    tmp_path: Path, values: Any, said: str
+) -> None:
+    np.savez(tmp_path / "d.npz", o=values, x=np.arange(2.0))
+    with pytest.raises(ProfileError, match=said + ".*--drop o"):
+        read(tmp_path / "d.npz")
+    assert len(columns(read(tmp_path / "d.npz", without=["o"]), (), (), ["o"])) == 1
+
+
+def test_data_that_makes_a_poor_profile_is_told(tmp_path: Path) -> None:
+    days = "".join(f"2024-{day % 12 + 1:02}-{day % 28 + 1:02}x{day}\n" for day in range(499))
+    (tmp_path / "d.csv").write_text("day\n" + days)
+    made = run("make", tmp_path / "d.csv", "--model", "m", "-o", tmp_path / "p.json")
+    assert "day: 100% of its rows are other" in made.output
+    assert "499 rows are few" in made.output
+    (tmp_path / "d.csv").write_text("word\n" + "a\nb\n" * 250)
+    made = run("make", tmp_path / "d.csv", "--model", "m", "-o", tmp_path / "p.json")
+    assert "few" not in made.output
+    assert "other" not in made.output
