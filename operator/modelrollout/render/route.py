@@ -47,7 +47,10 @@ def without_observer(route: Manifest) -> Manifest | None:
     kept = []
     for rule in rules:
         filters = [entry for entry in rule.get("filters") or () if not _is_observers(entry)]
-        rest = {key: value for key, value in rule.items() if key != "filters"}
+        backends = [
+            entry for entry in rule.get("backendRefs") or () if not names.leads_to_observer(str(entry.get("name")))
+        ]
+        rest = {key: value for key, value in rule.items() if key != "filters"} | {"backendRefs": backends}
         kept.append({**rest, "filters": filters} if filters else rest)
     spec = {**route["spec"], "rules": kept}
     return {"apiVersion": ROUTE_API, "kind": route["kind"], "metadata": metadata, "spec": spec}
@@ -135,6 +138,10 @@ def _rules(kind: str, deployment: ModelDeployment, plan: RoutePlan) -> list[Body
     for revision in _occupants(plan.slots):
         matches = pinned(revision, test, leads_to=revision == plan.split)
         rules.append(_rule(kind, matches, [_backend(revision, 1, port)]))
+    if plan.observe and kind == GRPC_ROUTE:
+        # Envoy Gateway (1.8) loads the Services that a GRPCRoute's backends name and not those of its mirrors: with one
+        # that no HTTPRoute names either it answers all users with 500. It gets nothing here, by weight 0.
+        rules[1]["backendRefs"].append(_backend(names.observer(deployment.metadata.name), 0, port))
     return rules
 
 

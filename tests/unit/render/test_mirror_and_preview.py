@@ -168,6 +168,20 @@ def test_copies_for_the_observer_come_last_and_are_nobodys_trial() -> None:
     assert observe_routes(routes(wish, SHADOW)).observe == 0
 
 
+def test_a_grpc_route_names_the_observer_as_a_backend_without_weight_too() -> None:
+    """Envoy Gateway loads no Service that only a mirror of a GRPCRoute names, and answers everybody with 500."""
+    wish = load_case("shadow-mirror").wish
+    copies = observer(wish.metadata.name)
+    by_kind = {body["kind"]: body["spec"]["rules"] for body in routes(wish, OBSERVED)}
+    named = {
+        kind: [[(entry["name"], entry["weight"]) for entry in rule["backendRefs"]] for rule in rules]
+        for kind, rules in by_kind.items()
+    }
+    weighted = [(A, WHOLE), (B, 0)]
+    assert named["GRPCRoute"] == [weighted, [(A, 1), (copies, 0)], [(B, 1)]]
+    assert named["HTTPRoute"] == [weighted, [(A, 1)], [(B, 1)]]
+
+
 def test_routes_that_differ_in_the_copies_for_the_observer_only_are_alike() -> None:
     wish = load_case("shadow-mirror").wish
     read = observe_routes([routes(wish, OBSERVED)[0], routes(wish, SHADOW)[1]])
