@@ -62,6 +62,12 @@ def profile() -> None:
     help="Columns of DATA (or arrays of --outputs) that are the model's answers.",
 )
 @click.option("--outputs", "predictions", type=_READ, help="The model's answers: a file with an array or column each.")
+@click.option(
+    "--scores",
+    default="",
+    metavar="OUTPUT,...",
+    help="Outputs of probabilities whose numbers count too, not only the greatest: finds scores that moved.",
+)
 @click.option("--categorical", default="", metavar="COLUMN,...", help="Columns of numbers that are categories.")
 @click.option("--drop", default="", metavar="COLUMN,...", help="Columns to leave out.")
 @click.option("--bins", default=10, show_default=True, type=click.IntRange(2, 64), help="Bins of a number.")
@@ -76,6 +82,7 @@ def make(
     inputs: tuple[str, ...],
     answers: tuple[str, ...],
     predictions: Path | None,
+    scores: str,
     categorical: str,
     drop: str,
     bins: int,
@@ -108,7 +115,7 @@ def make(
         columns = tables.columns(table, inputs, tables.names_of(categorical), [*dropped, *answering])
         source = files.read(predictions, separator) if predictions is not None else table
         given = tables.outputs(source, answers) if predictions is not None or answers else {}
-        made = make_profile(model, columns, given, bins)
+        made = make_profile(model, columns, given, bins, tables.names_of(scores))
     except ProfileError as error:
         raise Complaint(str(error), Exit.INVALID) from error
     reading.done()

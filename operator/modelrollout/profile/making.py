@@ -54,9 +54,16 @@ class Column:
     categorical: bool = False
 
 
-def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]], bins: int = DEFAULT_BINS) -> Profile:
+def make(
+    model: str,
+    columns: Sequence[Column],
+    outputs: dict[str, NDArray[Any]],
+    bins: int = DEFAULT_BINS,
+    scores: Sequence[str] = (),
+) -> Profile:
     """Return the profile of ``columns`` and of the model's answers ``outputs`` (rows first).
 
+    ``scores`` are outputs of probabilities whose numbers count beside their label.
     A column without any value is left out. Raises ProfileError where there is no row or column, a column has a wrong
     length, an output has no value, or there are too many features.
     """
@@ -73,9 +80,14 @@ def make(model: str, columns: Sequence[Column], outputs: dict[str, NDArray[Any]]
     features = [
         part for part in (_checked(column.name, _feature, column, bins) for column in columns) if part.missing < 1.0
     ]
+    unknown = next((name for name in scores if name not in outputs), None)
+    if unknown is not None:
+        raise ProfileError(f"there is no output {unknown!r} for scores: the outputs are {', '.join(outputs) or 'none'}")
     # The first label output is what true labels are joined with: a class a row goes before rows of probabilities.
     ordered = sorted(outputs.items(), key=lambda item: item[1][:1].size > 1)
-    answers = [part for name, values in ordered for part in _checked(name, _outputs, name, values, bins)]
+    answers = [
+        part for name, values in ordered for part in _checked(name, _outputs, name, values, bins, name in scores)
+    ]
     nothing = [part.name for part in answers if part.missing == 1.0]
     if nothing:
         raise ProfileError(f"no row has a value of output {', '.join(nothing[:5])}: leave it out")
@@ -154,8 +166,8 @@ def _feature(column: Column, bins: int) -> NumericFeature | CategoricalFeature:
     )
 
 
-def _outputs(name: str, values: NDArray[Any], bins: int) -> list[NumericOutput | LabelOutput]:
-    """A label for words, integers and rows of probabilities; else each number of a row."""
+def _outputs(name: str, values: NDArray[Any], bins: int, scores: bool) -> list[NumericOutput | LabelOutput]:
+    """A label for words, integers and rows of probabilities; else, and of ``scores`` too, each number of a row."""
     if values.ndim == 0:
         raise ProfileError(f"output {name!r} has no rows")
     if values.ndim == 1:
@@ -165,11 +177,13 @@ def _outputs(name: str, values: NDArray[Any], bins: int) -> list[NumericOutput |
         return [_label(name, flat[:, 0])]
     if values.dtype.kind not in _NUMBERS:
         raise ProfileError(f"output {name!r} has {flat.shape[1]} words a row: one at most")
+    made: list[NumericOutput | LabelOutput] = []
     if flat.shape[1] > 1 and values.ndim == 2 and probabilities(flat):
-        return [_label(name, flat.argmax(axis=1))]
+        made.append(_label(name, flat.argmax(axis=1)))
+        if not scores:
+            return made
     if flat.shape[1] > CLASS_LIMIT:
         raise ProfileError(f"output {name!r} has {flat.shape[1]} numbers a row, more than {CLASS_LIMIT}: leave it out")
-    made: list[NumericOutput | LabelOutput] = []
     # A column of a table is a row of one number to the model, as a column of an input is.
     for place, index in enumerate(np.ndindex(*(values.shape[1:] or (1,)))):
         edges = quantile_edges(flat[:, place], bins)

@@ -17,7 +17,7 @@ from modelrollout import cli
 from modelrollout.profile import files
 from modelrollout.profile.embedding import embed
 from modelrollout.profile.files import read
-from modelrollout.profile.model import Profile, ProfileError, parse
+from modelrollout.profile.model import NumericOutput, Profile, ProfileError, parse
 from modelrollout.profile.tables import columns
 from tests.unit.observer.stage import Arm, serving
 
@@ -385,3 +385,21 @@ def test_data_that_makes_a_poor_profile_is_told(tmp_path: Path) -> None:
     made = run("make", tmp_path / "d.csv", "--model", "m", "-o", tmp_path / "p.json")
     assert "few" not in made.output
     assert "other" not in made.output
+
+
+def test_scores_of_probabilities_count_beside_their_label_where_asked_for(tmp_path: Path) -> None:
+    sure = np.random.default_rng(3).beta(1, 9, 1000)
+    np.savez(tmp_path / "d.npz", X=sure)
+    np.savez(tmp_path / "o.npz", PROB=np.stack([1 - sure, sure], axis=1))
+    words = ("make", tmp_path / "d.npz", "--model", "m", "--outputs", tmp_path / "o.npz", "-o", tmp_path / "p.json")
+    assert run(*words).exit_code == 0
+    assert [part.kind for part in parse((tmp_path / "p.json").read_text()).outputs] == ["label"]
+    assert run(*words, "--scores", "PROB").exit_code == 0
+    label, no, yes = parse((tmp_path / "p.json").read_text()).outputs
+    assert (label.name, label.kind) == ("PROB", "label")
+    assert (no.name, yes.name, yes.kind) == ("PROB[0]", "PROB[1]", "numeric")
+    assert isinstance(yes, NumericOutput)
+    assert (yes.output, yes.index, len(yes.edges)) == ("PROB", (1,), 9)
+    refused = run(*words, "--scores", "PROP")
+    assert refused.exit_code == 6
+    assert "there is no output 'PROP' for scores: the outputs are PROB" in refused.output
