@@ -35,5 +35,6 @@ async def _scale(place: Place, replicas: int) -> int:
             RELEASE,
             lambda now: (now or {}).get("status", {}).get("replicas", 0) == replicas,
             f"{replicas} pods of the installed operator",
+            within=180,
         )
         return int(found["spec"].get("replicas", 1))

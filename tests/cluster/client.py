@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +43,13 @@ class Client:
         answers = [await self.ask() for _ in range(times)]
         assert {status for status, _ in answers} == {200}, answers
         return {revision for _, revision in answers}
+
+    async def until_meets(self, expected: set[str | None], within: float = 60) -> None:
+        """Wait until only these revisions answer: proxies learn of a route some moments after it was accepted."""
+        end = time.monotonic() + within
+        while (answers := [await self.ask() for _ in range(20)]) and {*answers} != {(200, each) for each in expected}:
+            assert time.monotonic() < end, f"expected within {within:g} s: {expected}; is: {answers}"
+            await asyncio.sleep(0.2)
 
 
 class Clients:

@@ -19,7 +19,7 @@ METRICS_PORT = 9100
 _SAMPLE = re.compile(r"^(\w+\{.*\}|\w+) (\S+)$", re.MULTILINE)
 
 
-async def run(*command: str, within: float = 60.0) -> str:
+async def run(*command: str, within: float = 180.0) -> str:
     """Run a command; its output is in the failure."""
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -62,6 +62,7 @@ async def observer_ready(kube: Kube, namespace: str) -> None:
         OBSERVER,
         lambda found: (found or {}).get("status", {}).get("readyReplicas", 0) >= 1,
         "the observer is ready",
+        within=180,
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -19,10 +20,20 @@ from tests.cluster.waiting import wait_for
 class OperatorProcess:
     """``modelrollout run`` against the local cluster from outside, with a lease of its own.
 
-    ``prometheus`` replaces the address of Prometheus, ``kubeconfig`` that of the place.
+    ``prometheus`` replaces the address of Prometheus; ``gateways`` are known beside the cluster's; ``lasting`` is how
+    many seconds its lease lasts.
     """
 
-    def __init__(self, place: Place, namespace: str, folder: Path, prometheus: str | None = None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        namespace: str,
+        folder: Path,
+        *,
+        prometheus: str | None = None,
+        gateways: Sequence[Mapping[str, str]] = (),
+        lasting: int = 12,
+    ) -> None:
         self.folder = folder
         self.metrics_port, self.health_port = free_port(), free_port()
         self.log = folder / "operator.log"
@@ -32,14 +43,15 @@ class OperatorProcess:
             "operatorImage": place.image_operator,
             "prometheus": {"default": {"url": prometheus or place.prometheus_here}},
             "gateways": [
-                {"namespace": place.gateway_namespace, "name": place.gateway_name, "address": place.gateway_here}
+                {"namespace": place.gateway_namespace, "name": place.gateway_name, "address": place.gateway_here},
+                *(dict(gateway) for gateway in gateways),
             ],
             # Short, so that a killed process's lease runs out soon; long enough for an API server on a busy machine,
             # whose silence of 4 s made the operator give up its work, as it must.
             "lease": {
                 "name": "modelrollout-test",
                 "namespace": namespace,
-                "duration": "12s",
+                "duration": f"{lasting}s",
                 "renewDeadline": "9s",
                 "retryPeriod": "1s",
             },
@@ -61,7 +73,7 @@ class OperatorProcess:
         with self.log.open("ab") as log:
             # Waited for by hand: it is killed, ended and looked at in ways that asyncio's own does not offer.
             self._process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220
-        await wait_for(self._ready, "the operator is ready", within=30)
+        await wait_for(self._ready, "the operator is ready", within=120)
 
     def kill(self) -> None:
         """SIGKILL: no lease is given back, nothing is finished."""

@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,7 +95,7 @@ class Stage:
         """Apply the ModelDeployment with this version; returns the name of the revision it asks for."""
         generation = (await self.kube.apply(self.wish(recipe, grpc, **changes)))["metadata"]["generation"]
         status = await self.chronicle.until(
-            lambda status: status.get("observedGeneration", 0) >= generation, "the operator saw the spec", 30
+            lambda status: status.get("observedGeneration", 0) >= generation, "the operator saw the spec", 90
         )
         revision: str = status["revisions"]["desired"]
         if self.timeline is not None:
@@ -121,13 +121,13 @@ class Stage:
         assert process.returncode == 0, f"{arguments}: exit code {process.returncode}: {said}"
         return said
 
-    async def until_phase(self, *phases: str, within: float = 90) -> dict[str, Any]:
+    async def until_phase(self, *phases: str, within: float = 180) -> dict[str, Any]:
         """Wait for one of ``phases``."""
         return await self.chronicle.until(
             lambda status: status.get("phase") in phases, f"phase {' or '.join(phases)}", within
         )
 
-    async def until_serves(self, revision: str, within: float = 120) -> None:
+    async def until_serves(self, revision: str, within: float = 240) -> None:
         """Wait until ``revision`` serves and nothing is under way."""
 
         def settled(status: dict[str, Any]) -> bool:
@@ -135,17 +135,26 @@ class Stage:
 
         await self.chronicle.until(settled, f"{revision} serves, phase Idle", within)
 
-    async def until_outcome(self, revision: str, outcome: str, within: float = 120) -> None:
+    async def until_outcome(self, revision: str, outcome: str, within: float = 240) -> None:
         """Wait until the last attempt of ``revision`` ended with ``outcome``."""
         await self.chronicle.until(
             lambda status: outcome_of(status, revision) == outcome, f"{revision} {outcome}", within
         )
 
-    async def until_weight(self, revision: str, percent: float, within: float = 90) -> float:
+    async def until_weight(self, revision: str, percent: float, within: float = 180) -> float:
         """Wait until the route gives ``revision`` at least ``percent``; returns when that was seen."""
         return await self.chronicle.until_weights(
             lambda weights: weights.get(revision, 0.0) >= percent, f"{revision} has {percent:g} %", within
         )
+
+    async def until_recorded(self, revision: str, met: Callable[[Object], object], expected: str) -> Object:
+        """Wait until the status of a ModelRevision is as told: it is written beside that of the ModelDeployment."""
+        found = await self.kube.wait(
+            "ModelRevision", self.name, revision, lambda now: bool(met((now or {}).get("status") or {})), expected
+        )
+        assert found is not None
+        status: Object = found["status"]
+        return status
 
     @contextlib.asynccontextmanager
     async def traffic(self, rate: float = RATE) -> AsyncIterator[Recording]:
@@ -165,7 +174,7 @@ class Stage:
         self.timeline = None
         timeline.write(name, self.recording)
 
-    async def gone(self, *kinds: str, within: float = 60) -> None:
+    async def gone(self, *kinds: str, within: float = 120) -> None:
         """Wait until no object of these kinds is left in the namespace."""
         end = time.monotonic() + within
         while True:
@@ -203,15 +212,15 @@ async def staged(
     folder: Path,
     *,
     with_operator: bool = True,
-    prometheus: str | None = None,
     model: str = MODEL_NAME,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
-    """A stage in a fresh namespace, taken away afterwards."""
+    """A stage in a fresh namespace, taken away afterwards; ``settings`` are those of its OperatorProcess."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     async with Kube.connect(place.kubeconfig) as kube:
         await kube.apply(namespace(name))
         await kube.apply(secret(name, place))
-        operator = OperatorProcess(place, name, folder, prometheus) if with_operator else None
+        operator = OperatorProcess(place, name, folder, **settings) if with_operator else None
         chronicle = Chronicle(name, model)
         stage = Stage(place, kube, digits, prefix, name, f"{name}.example.com", chronicle, operator, model)
         try:

@@ -15,14 +15,14 @@ from tests.cluster.stage import Stage
 OURS = ("ModelRevision", "Deployment", "Service", "PodDisruptionBudget", "HTTPRoute")
 
 
-def plan(*steps: dict[str, Any], bake: str = "90s", **changes: Any) -> dict[str, Any]:
+def plan(*steps: dict[str, Any], bake: str = "10m", **changes: Any) -> dict[str, Any]:
     """By time alone, and looked at often."""
     return {"canary": {"steps": list(steps)}, "bake": bake, "unguarded": True, **changes}
 
 
 MOMENTS: dict[str, dict[str, Any]] = {
-    "Preparing": plan({"weight": 50}, progressDeadline="5m"),
-    "Progressing": plan({"weight": 50, "hold": "90s"}),
+    "Preparing": plan({"weight": 50}, progressDeadline="15m"),
+    "Progressing": plan({"weight": 50, "hold": "10m"}),
     "AwaitingApproval": plan({"weight": 10}, {"pause": {}}),
     "Baking": plan({"weight": 50}),
     "RolledBack": plan({"weight": 50}, progressDeadline="2s"),
@@ -35,7 +35,7 @@ async def phase_of(stage: Stage, name: str) -> str:
     return str(((found or {}).get("status") or {}).get("phase"))
 
 
-async def until_phase(stage: Stage, name: str, phase: str, within: float = 120) -> None:
+async def until_phase(stage: Stage, name: str, phase: str, within: float = 300) -> None:
     end = time.monotonic() + within
     while (now := await phase_of(stage, name)) != phase:
         assert time.monotonic() < end, f"{name}: expected {phase}, is {now}"
@@ -61,13 +61,12 @@ async def test_deleted_in_every_phase_leaves_nothing_and_a_new_one_starts_from_n
     async with staging() as stage:
         await asyncio.gather(*(bring(stage, phase) for phase in MOMENTS))
         for phase in MOMENTS:
+            assert await phase_of(stage, phase.lower()) == phase, "it is deleted in the very phase"
             assert await stage.kube.delete("ModelDeployment", stage.name, phase.lower())
         assert await stage.kube.list("ModelDeployment", stage.name) == [], "nothing of ours holds the deletion up"
         await stage.gone(*OURS)
-        begun = time.monotonic()
         await stage.kube.apply(wish(stage, "Progressing", f"progressing.{stage.hostname}"))
         await until_phase(stage, "progressing", "Idle")
-        assert time.monotonic() - begun < 60
         again = await stage.kube.get("ModelDeployment", stage.name, "progressing")
         assert again is not None
         assert [entry["attempt"] for entry in again["status"]["history"]] == [1], "nothing is left of the one before"
@@ -77,5 +76,5 @@ async def test_deleted_in_every_phase_leaves_nothing_and_a_new_one_starts_from_n
         await stage.kube.apply(second)
         await until_phase(stage, "progressing", "Progressing")
         await stage.kube.delete("Namespace", None, stage.name)
-        await stage.kube.wait_gone("Namespace", None, stage.name, within=120)
+        await stage.kube.wait_gone("Namespace", None, stage.name, within=300)
         assert not stage.errors()

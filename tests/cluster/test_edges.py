@@ -33,13 +33,16 @@ async def test_candidates_pods_deleted_then_scaled_to_zero_and_back(staging: Sta
             await stage.until_phase("Progressing")
             for pod in await pods_of(stage, second):
                 await stage.kube.delete("Pod", stage.name, pod["metadata"]["name"])
-            await stage.chronicle.until_weights(lambda now: now.get(second, 0) < 1, "its traffic is back", 30)
+            await stage.chronicle.until_weights(lambda now: now.get(second, 0) < 1, "its traffic is back", 90)
             await stage.until_weight(second, 50)
-            assert stage.chronicle.status["rollout"]["setbacks"] == 1
+            status = await stage.until_phase("Progressing")
+            assert status["rollout"]["setbacks"] == 1
         assert not lost(recording)
         await stage.apply(V2, rollout=plan, replicas=0)
         await stage.chronicle.until(
-            lambda status: status.get("phase") == "Idle" and "replicas is 0" in status.get("message", ""), "at rest", 60
+            lambda status: status.get("phase") == "Idle" and "replicas is 0" in status.get("message", ""),
+            "at rest",
+            120,
         )
         await stage.gone("Pod")
         assert stage.chronicle.status["history"][0]["outcome"] == "Superseded"
@@ -115,7 +118,7 @@ async def test_a_known_good_revision_comes_back_in_one_step_by_spec_and_by_comma
             await stage.chronicle.until(
                 lambda status: status["revisions"].get("stable") == second and status["phase"] == "RolledBack",
                 f"{second} serves by command",
-                90,
+                180,
             )
         weights = stage.weights_of(first)
         assert weights[-2:] == [100.0, 0.0], weights

@@ -36,6 +36,8 @@ LATENCY = {"name": "latency", "sli": "latency-p99", "max": 2, "window": "10s", "
 INPUTS = {"name": "inputs", "sli": "input-psi", "max": 0.2, **WINDOW}
 OUTPUTS = {"name": "outputs", "sli": "output-psi", "max": 0.2, **WINDOW}
 FLIPS = {"name": "flips", "sli": "label-flips", "max": 0.05, **WINDOW}
+COMPARED = {"name": "compared", "sli": "label-flips", "max": 0.99, **WINDOW}
+"""Never a breach, and no pass before so many answers were compared."""
 ACCURACY = {"name": "accuracy", "sli": "accuracy", "min": 0.8, "window": "2m", "minSamples": 150, "labelDelay": "12s"}
 
 OBSERVATION: Object = {
@@ -50,7 +52,7 @@ OBSERVATION: Object = {
 def plan(*guards: Object, hold: str = "60s", **changes: Any) -> Object:
     """Half of the traffic, looked at every second."""
     canary = {"steps": [{"weight": 50, "hold": hold}]}
-    timing = {"bake": "2s", "evaluationInterval": "1s", "progressDeadline": "3m", "noDataDeadline": "2m"}
+    timing = {"bake": "2s", "evaluationInterval": "1s", "progressDeadline": "3m", "noDataDeadline": "5m"}
     return {"canary": canary, **timing, "guards": [*guards], **changes}
 
 
@@ -143,7 +145,7 @@ async def test_decisions_that_flipped_are_taken_back(observed: Observed) -> None
         assert guards["flips"]["verdict"] == "Breach"
         found = observed.stage.chronicle.status["rollout"]["comparison"]
     assert guards["errors"]["verdict"] == "Pass"
-    assert found["compared"] >= 100
+    assert found["compared"] >= WINDOW["minSamples"]
     assert found["labelFlips"] == pytest.approx(flips(loans.MONTHLY), abs=0.1)
     assert not lost(flow.recording)
 
@@ -157,11 +159,11 @@ def flips(recipe: loans.Recipe) -> float:
 async def test_a_shadow_shows_the_flips_and_no_user_meets_them(observed: Observed) -> None:
     async with observed.flowing() as flow:
         shadow = {"strategy": "Shadow", "shadow": {"percent": 50, "hold": "8s", "then": "End"}}
-        wish = {key: value for key, value in plan(ERRORS).items() if key != "canary"} | shadow
+        wish = {key: value for key, value in plan(COMPARED, ERRORS).items() if key != "canary"} | shadow
         candidate = await observed.apply(again(loans.MONTHLY, "1.3.1"), wish, like=loans.MONTHLY)
         await observed.stage.until_outcome(candidate, "Concluded")
         found = observed.stage.chronicle.status["rollout"]["comparison"]
-    assert found["compared"] >= 100
+    assert found["compared"] >= WINDOW["minSamples"]
     assert found["labelFlips"] == pytest.approx(flips(loans.MONTHLY), abs=0.1)
     assert flow.met(candidate) == 0
     assert not lost(flow.recording)
@@ -173,7 +175,7 @@ async def test_truth_that_comes_later_is_waited_for_and_decides(observed: Observ
         wish = plan(ACCURACY, ERRORS, hold="3s", noDataDeadline="4s")
         candidate = await observed.apply(again(loans.MONTHLY, "1.3.2"), wish, like=loans.MONTHLY)
         at = await stage.until_weight(candidate, 50)
-        await wait_for(lambda: time.time() > at + 9, "longer than hold and noDataDeadline", within=15)
+        await wait_for(lambda: time.time() > at + 9, "longer than hold and noDataDeadline", within=60)
         assert stage.chronicle.status["phase"] == "Progressing", "nobody is asked before a truth can be there"
         table = observed.folder / "labels.csv"
         rows = [f"{asked.identity},{asked.truth}" for asked in flow.sender.asked]
@@ -194,7 +196,7 @@ def accuracy(recipe: loans.Recipe) -> float:
 async def test_a_world_that_drifts_holds_the_rollout_and_blames_nobody(observed: Observed) -> None:
     stage = observed.stage
     async with observed.flowing() as flow:
-        candidate = await observed.apply(loans.BETTER, plan(INPUTS, OUTPUTS, ERRORS, hold="15s"))
+        candidate = await observed.apply(loans.BETTER, plan(INPUTS, OUTPUTS, ERRORS, hold="25s"))
         await stage.until_weight(candidate, 50)
         flow.sender.world = OLDER
         status = await drifts(stage, "True")
@@ -218,5 +220,5 @@ async def test_a_world_that_drifts_holds_the_rollout_and_blames_nobody(observed:
 async def drifts(stage: Stage, status: str) -> Object:
     """Wait until the condition DriftDetected is ``status``."""
     return await stage.chronicle.until(
-        lambda now: condition(now, "DriftDetected").get("status") == status, f"DriftDetected {status}", 90
+        lambda now: condition(now, "DriftDetected").get("status") == status, f"DriftDetected {status}", 240
     )

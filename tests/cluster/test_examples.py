@@ -47,7 +47,7 @@ async def run(*command: str) -> str:
     return said
 
 
-async def until(stage: Stage, name: str, *phases: str, within: float = 180) -> Object:
+async def until(stage: Stage, name: str, *phases: str, within: float = 400) -> Object:
     """Wait for one of ``phases``; returns the status."""
     end = time.monotonic() + within
     while True:

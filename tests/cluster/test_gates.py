@@ -85,7 +85,7 @@ async def test_gates_keep_users_from_what_breaks_contract_answers_or_speed(loans
             changes: Any = {"rollout": plan, "prefix": unlike}
             await refused(stage, flow, loans.MONTHLY, "GoldenSetFailed", "GoldenSetPassed", **changes)
 
-            bounds = {"duration": "2s", "rate": 20, "maxLatencyP99": 0.1}
+            bounds = {"duration": "2s", "rate": 20, "maxLatencyP99": 0.5}
             plan = rollout(gates={"load": bounds})
             found = await refused(stage, flow, loans.SLOW, "LoadTestFailed", "LoadTestPassed", rollout=plan)
 
@@ -105,9 +105,8 @@ async def test_what_stable_cannot_tell_any_more_still_binds_and_a_broken_set_wai
         recreate = {"strategy": "Recreate", "unguarded": True, "bake": "2s", "progressDeadline": "3m"}
         first = await stage.apply(loans.GOOD, rollout=recreate)
         await stage.until_serves(first)
-        record = await stage.kube.get("ModelRevision", stage.name, first)
-        assert record is not None
-        assert "SCORES" in [each["name"] for each in record["status"]["contract"]["outputs"]]
+        record = await stage.until_recorded(first, lambda status: status.get("contract"), "its contract is kept")
+        assert "SCORES" in [each["name"] for each in record["contract"]["outputs"]]
 
         renamed = await stage.apply(loans.RENAMED, rollout=recreate)
         await stage.until_outcome(renamed, "RolledBack")
@@ -116,7 +115,7 @@ async def test_what_stable_cannot_tell_any_more_still_binds_and_a_broken_set_wai
         assert f"against {first}, as its ModelRevision keeps them" in condition(status, "ContractKept")["message"]
         assert not any(stage.weights_of(renamed)), "it never had weight"
         await stage.chronicle.until(
-            lambda status: condition(status, "Ready").get("status") == "True", "the old revision answers again", 60
+            lambda status: condition(status, "Ready").get("status") == "True", "the old revision answers again", 180
         )
 
         async def answers(text: str) -> None:
@@ -129,7 +128,7 @@ async def test_what_stable_cannot_tell_any_more_still_binds_and_a_broken_set_wai
         plan |= {"guards": [], "unguarded": True}
         better = await stage.apply(loans.BETTER, rollout=plan)
         status = await stage.chronicle.until(
-            lambda status: states_of(status).get("GoldenSet") == "Retrying", "the set cannot be used", 90
+            lambda status: states_of(status).get("GoldenSet") == "Retrying", "the set cannot be used", 180
         )
         found = condition(status, "GoldenSetPassed")
         assert (found["status"], found["reason"]) == ("False", "Retrying")

@@ -20,6 +20,7 @@ async def test_the_older_serves_a_hostname_and_the_newer_takes_over_when_it_goes
             "elder",
             lambda found: ((found or {}).get("status") or {}).get("phase") == "Idle",
             "the elder serves",
+            within=240,
         )
         served = await stage.kube.get("ModelDeployment", stage.name, "elder")
         assert served is not None
@@ -36,7 +37,7 @@ async def test_the_older_serves_a_hostname_and_the_newer_takes_over_when_it_goes
         await stage.kube.delete("ModelDeployment", stage.name, "elder")
         await stage.until_serves(second)
         # The garbage collector takes the elder's route, in its own time; until then the gateway goes by the older one.
-        await stage.kube.wait_gone("HTTPRoute", stage.name, "elder", within=60)
-        async with asyncio.timeout(10):
+        await stage.kube.wait_gone("HTTPRoute", stage.name, "elder", within=180)
+        async with asyncio.timeout(60):
             while await user.meets() != {second}:
                 continue

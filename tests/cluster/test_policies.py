@@ -74,7 +74,7 @@ async def test_a_policy_guards_a_rollout_and_its_guards_are_replayed(staging: St
 
         # The platform team deletes the policy: nothing is tried any more, what serves goes on serving.
         await stage.kube.delete("ClusterRolloutPolicy", None, stage.name)
-        status = await stage.until_phase("Invalid", within=20)
+        status = await stage.until_phase("Invalid")
         assert f"ClusterRolloutPolicy {stage.name}, which does not exist here" in status["message"]
         assert status["revisions"]["stable"] == second
         assert stage.errors() == []

@@ -30,7 +30,7 @@ async def chart_installed(place: Place, namespace: str, folder: Path) -> AsyncIt
     common = ["--namespace", home, "--kubeconfig", str(place.kubeconfig)]
     install = [place.helm, "install", "operator", str(CHART), *common, "--create-namespace", "--skip-crds"]
     try:
-        await run(*install, "--values", str(file), "--wait", "--timeout", "2m")
+        await run(*install, "--values", str(file), "--wait", "--timeout", "5m")
         yield
     finally:
         await run(place.helm, "uninstall", "operator", *common, "--wait")
@@ -59,8 +59,12 @@ async def test_v2_is_promoted_and_v3_takes_itself_back_by_rest_and_by_grpc(
         async with stage.traffic(30) as recording, calls.flowing() as grpc_recording:
             second = await stage.apply(V2, grpc=grpc_name)
             await stage.until_serves(second)
-            third = await stage.apply(V3, grpc=grpc_name, rollout=rollout(25, 50, hold="30s"))
+            # Enough requests that some of them are surely gRPC.
+            guard = {"name": "errors", "sli": "error-ratio", "max": 0.02, "window": "10s", "minSamples": 40}
+            third = await stage.apply(V3, grpc=grpc_name, rollout=rollout(25, 50, hold="60s", guards=[guard]))
             await stage.until_outcome(third, "RolledBack")
+            await stage.until_phase("RolledBack")
+            await stage.chronicle.until_told("RolledBack", 60)
         for found in (recording, grpc_recording):
             assert not lost(found, third)
             assert set(found.by_revision()) >= {first, second, third}, "every version was met by this protocol"

@@ -92,7 +92,7 @@ class ApiServer:
             [self._programs / "kubectl", "--kubeconfig", self.kubeconfig, *self._cache, *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -151,11 +151,11 @@ def running(programs: Path, folder: Path, *flags: str) -> Iterator[ApiServer]:
     url = f"https://127.0.0.1:{port}"
     with process_of(etcd, folder / "etcd.log"), process_of(apiserver, folder / "apiserver.log") as process:
         ca = keys / "apiserver.crt"
-        eventually(lambda: _ready(url, ca, process, folder), "kube-apiserver ready", seconds=90)
+        eventually(lambda: _ready(url, ca, process, folder), "kube-apiserver ready", seconds=240)
         yield ApiServer(url, folder, programs)
 
 
-def eventually(holds: Callable[[], object], what: str, seconds: float = 30) -> None:
+def eventually(holds: Callable[[], object], what: str, seconds: float = 90) -> None:
     """Wait for a condition that the server reaches by itself."""
     deadline = time.monotonic() + seconds
     while not holds():

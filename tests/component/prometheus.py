@@ -40,7 +40,7 @@ class Prometheus:
             "Content-Type": "application/x-protobuf",
             "X-Prometheus-Remote-Write-Version": "0.1.0",
         }
-        answer = self._session.post(f"{self.url}/api/v1/write", _snappy(message), headers=headers, timeout=60)
+        answer = self._session.post(f"{self.url}/api/v1/write", _snappy(message), headers=headers, timeout=180)
         assert answer.status_code in (200, 204), answer.text
 
     def query(self, query: str, at: datetime) -> Answer:
@@ -53,7 +53,7 @@ class Prometheus:
         return self._ask("query_range", given)
 
     def _ask(self, what: str, given: Mapping[str, str]) -> Answer:
-        answer = self._session.post(f"{self.url}/api/v1/{what}", data=given, timeout=60)
+        answer = self._session.post(f"{self.url}/api/v1/{what}", data=given, timeout=180)
         assert answer.status_code == 200, answer.text
         data = answer.json()["data"]
         return Answer(
@@ -93,7 +93,7 @@ def prometheus(programs: Path, folder: Path) -> Iterator[Prometheus]:
 def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
     assert process.poll() is None, log.read_text()
     try:
-        return requests.get(f"{url}/-/ready", timeout=1, proxies={"http": ""}).status_code == 200
+        return requests.get(f"{url}/-/ready", timeout=5, proxies={"http": ""}).status_code == 200
     except requests.RequestException:
         return False
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,36 @@ from tests.component.apiserver import MERGE, ApiServer, Manifest, programs
 from tests.component.prometheus import Prometheus, prometheus
 from tests.component.test_crds import deployments, revisions
 
-NOW = datetime.now(UTC).replace(second=0, microsecond=0)
 SCRAPE = 15
-BEGIN = NOW - timedelta(hours=48)
-INCIDENT = NOW - timedelta(hours=30), NOW - timedelta(hours=30) + timedelta(minutes=10)
-SECOND = NOW - timedelta(hours=24)
-"""When version 1.1.0 got its first traffic; it was promoted."""
-THIRD = NOW - timedelta(hours=6)
-"""When version 1.2.0 got its first traffic; it failed one of ten requests and was rolled back."""
+
+
+class Past:
+    """The moments of the history, which ends when the first test of this module begins: not when it was collected."""
+
+    def __init__(self) -> None:
+        self.now = now = datetime.now(UTC).replace(second=0, microsecond=0)
+        self.begin = now - timedelta(hours=48)
+        self.incident = now - timedelta(hours=30), now - timedelta(hours=30) + timedelta(minutes=10)
+        self.second = now - timedelta(hours=24)
+        """When version 1.1.0 got its first traffic; it was promoted."""
+        self.third = now - timedelta(hours=6)
+        """When version 1.2.0 got its first traffic; it failed one of ten requests and was rolled back."""
+        self.rough = now - timedelta(hours=30)
+        self.gaps = (
+            (now - timedelta(hours=20), now - timedelta(hours=18)),
+            (now - timedelta(hours=9), now - timedelta(hours=9) + timedelta(minutes=10)),
+        )
+        self.restarts = (now - timedelta(hours=12), now - timedelta(hours=9) + timedelta(minutes=5))
+        """When Envoy began anew: once between two scrapes, once unseen in a gap."""
+        self.guest = now - timedelta(hours=6), now - timedelta(hours=5)
+        """When a second Envoy took half of the requests."""
+
+
+@cache
+def past() -> Past:
+    return Past()
+
+
 STEPS = ((0, 5), (2, 25), (7, 50))
 """Minutes after the first traffic, and percent."""
 
@@ -73,12 +96,12 @@ def history(namespace: str) -> dict[tuple[tuple[str, str], ...], list[tuple[floa
     place = (("instance", "10.0.0.1:19001"), ("job", "gateway"))
     arms = [Arm(f"httproute/{namespace}/digits/rule/0/backend/{slot}") for slot in (0, 1)]
     found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
-    for number in range(int((NOW - BEGIN).total_seconds()) // SCRAPE + 1):
-        at = BEGIN + timedelta(seconds=number * SCRAPE)
-        world = 0.08 if INCIDENT[0] <= at < INCIDENT[1] else 0.001
+    for number in range(int((past().now - past().begin).total_seconds()) // SCRAPE + 1):
+        at = past().begin + timedelta(seconds=number * SCRAPE)
+        world = 0.08 if past().incident[0] <= at < past().incident[1] else 0.001
         share = shares(at)
         for slot, arm in enumerate(arms):
-            ill = 0.1 if slot == 0 and at >= THIRD else world
+            ill = 0.1 if slot == 0 and at >= past().third else world
             if share[slot]:
                 arm.serve(100 * SCRAPE * share[slot], 100 * SCRAPE * share[slot] * ill)
         uptime: tuple[tuple[str, str], ...] = (("__name__", "envoy_server_uptime"),)
@@ -91,7 +114,7 @@ def history(namespace: str) -> dict[tuple[tuple[str, str], ...], list[tuple[floa
 
 def shares(at: datetime) -> tuple[float, float]:
     """What each slot gets: 1.0.0 has slot 0, 1.1.0 slot 1, and 1.2.0 slot 0 again."""
-    for begin, new in ((THIRD, 0), (SECOND, 1)):
+    for begin, new in ((past().third, 0), (past().second, 1)):
         minutes = (at - begin).total_seconds() / 60
         if minutes < 0:
             continue
@@ -112,7 +135,7 @@ class Bench:
     def run(self, *arguments: str, where: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "modelrollout", "backtest", f"--kubeconfig={self.api.kubeconfig}"]
         command += [f"--deployment={where or self.namespace}/digits", f"--prometheus={self.server.url}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
 
 
 def decisions(begin: datetime, steps: tuple[tuple[int, int], ...], end: str, minutes: int) -> list[Manifest]:
@@ -153,14 +176,21 @@ def bench(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert api.request("POST", "/api/v1/namespaces", body).code == 201
     current = merged(good(), {"spec": {"model": {"version": "1.1.0"}}})
     assert api.request("POST", deployments(namespace), current).code == 201
-    first = {"attempt": 1, "outcome": "Promoted", "reason": "FirstDeployment", "finishedAt": format_instant(BEGIN)}
+    first = {
+        "attempt": 1,
+        "outcome": "Promoted",
+        "reason": "FirstDeployment",
+        "finishedAt": format_instant(past().begin),
+    }
     record(api, namespace, "1.0.0", 0, first)
-    promoted = SECOND + timedelta(minutes=22)
+    promoted = past().second + timedelta(minutes=22)
     second = {"attempt": 2, "outcome": "Promoted", "reason": "Promoted", "finishedAt": format_instant(promoted)}
-    serving = record(api, namespace, "1.1.0", 1, {**second, "decisions": decisions(SECOND, STEPS, "Promote", 12)})
+    serving = record(
+        api, namespace, "1.1.0", 1, {**second, "decisions": decisions(past().second, STEPS, "Promote", 12)}
+    )
     third = {"attempt": 3, "outcome": "RolledBack", "reason": "GuardBreached"}
-    third |= {"finishedAt": format_instant(THIRD + timedelta(minutes=6))}
-    record(api, namespace, "1.2.0", 0, {**third, "decisions": decisions(THIRD, STEPS[:2], "RollBack", 6)})
+    third |= {"finishedAt": format_instant(past().third + timedelta(minutes=6))}
+    record(api, namespace, "1.2.0", 0, {**third, "decisions": decisions(past().third, STEPS[:2], "RollBack", 6)})
     status = {"revisions": {"desired": serving, "stable": serving}, "phase": "Idle"}
     path = f"{deployments(namespace)}/digits/status"
     assert api.request("PATCH", path, {"status": status}, MERGE).code == 200
@@ -182,8 +212,8 @@ def test_two_days_are_replayed(bench: Bench) -> None:
     errors = found["errors"]["served"]
     assert errors["rollouts"] >= 120
     assert errors["fired"] in (1, 2), "the incident lies in one rollout, or in two"
-    assert INCIDENT[0] < moment(errors["first"]) <= INCIDENT[0] + timedelta(minutes=2)
-    assert abs(moment(errors["last"]) - INCIDENT[1]) <= timedelta(minutes=1)
+    assert past().incident[0] < moment(errors["first"]) <= past().incident[0] + timedelta(minutes=2)
+    assert abs(moment(errors["last"]) - past().incident[1]) <= timedelta(minutes=1)
     assert errors["worst"]["value"] == pytest.approx(0.08, abs=0.01)
     assert errors["breaches"] == pytest.approx(10, abs=1)
     assert errors["noDataShare"] < 0.02
@@ -241,34 +271,23 @@ def test_wrong_usage_and_what_cannot_be_asked(bench: Bench) -> None:
         assert (done.returncode, words in done.stderr) == (code, True), done.stderr
 
 
-ROUGH = NOW - timedelta(hours=30)
-GAPS = (
-    (NOW - timedelta(hours=20), NOW - timedelta(hours=18)),
-    (NOW - timedelta(hours=9), NOW - timedelta(hours=9) + timedelta(minutes=10)),
-)
-RESTARTS = (NOW - timedelta(hours=12), NOW - timedelta(hours=9) + timedelta(minutes=5))
-"""When Envoy began anew: once between two scrapes, once unseen in a gap."""
-GUEST = NOW - timedelta(hours=6), NOW - timedelta(hours=5)
-"""When a second Envoy took half of the requests."""
-
-
 def rough(namespace: str) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
     """Counters of a good model with 0.1 % errors, at ten requests a second, on a rough road."""
     cluster = f"httproute/{namespace}/digits/rule/0/backend/0"
     envoys = {"10.0.1.1:19001": Arm(cluster), "10.0.1.2:19001": Arm(cluster)}
-    born = dict.fromkeys(envoys, ROUGH)
+    born = dict.fromkeys(envoys, past().rough)
     found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
-    for number in range(int((NOW - ROUGH).total_seconds()) // SCRAPE + 1):
-        at = ROUGH + timedelta(seconds=number * SCRAPE)
-        guest = GUEST[0] <= at < GUEST[1]
-        if at in RESTARTS:
+    for number in range(int((past().now - past().rough).total_seconds()) // SCRAPE + 1):
+        at = past().rough + timedelta(seconds=number * SCRAPE)
+        guest = past().guest[0] <= at < past().guest[1]
+        if at in past().restarts:
             envoys["10.0.1.1:19001"], born["10.0.1.1:19001"] = Arm(cluster), at
-        if at == GUEST[0]:
+        if at == past().guest[0]:
             born["10.0.1.2:19001"] = at
         for instance in [*envoys][: 2 if guest else 1]:
             arm, share = envoys[instance], 0.5 if guest else 1
             arm.serve(10 * SCRAPE * share, 10 * SCRAPE * share * 0.001)
-            if any(begin <= at < end for begin, end in GAPS) or number % 37 == 0:
+            if any(begin <= at < end for begin, end in past().gaps) or number % 37 == 0:
                 continue
             samples = {(("__name__", "envoy_server_uptime"),): (at - born[instance]).total_seconds()} | arm.counts
             for key, value in samples.items():
@@ -283,7 +302,12 @@ def test_gaps_and_restarts_take_no_good_model_back(bench: Bench) -> None:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     assert bench.api.request("POST", "/api/v1/namespaces", body).code == 201
     assert bench.api.request("POST", deployments(namespace), good()).code == 201
-    first = {"attempt": 1, "outcome": "Promoted", "reason": "FirstDeployment", "finishedAt": format_instant(BEGIN)}
+    first = {
+        "attempt": 1,
+        "outcome": "Promoted",
+        "reason": "FirstDeployment",
+        "finishedAt": format_instant(past().begin),
+    }
     name = record(bench.api, namespace, "1.4.0", 0, first)
     path = f"{deployments(namespace)}/digits/status"
     status = {"revisions": {"desired": name, "stable": name}, "phase": "Idle"}
@@ -295,10 +319,12 @@ def test_gaps_and_restarts_take_no_good_model_back(bench: Bench) -> None:
     found = {guard["name"]: guard["served"] for guard in report["guards"]}
     (note,) = report["notes"]
     assert note.startswith("who served before")
-    # NOW is when the tests were collected: the real cluster's may have run since.
-    since = datetime.now(UTC) - NOW
-    silent = (ROUGH - BEGIN + sum((end - begin for begin, end in GAPS), since)) / (NOW + since - BEGIN)
-    whole = (NOW + since - BEGIN) // timedelta(minutes=22)
+    # The tests before this one took their time.
+    since = datetime.now(UTC) - past().now
+    silent = (past().rough - past().begin + sum((end - begin for begin, end in past().gaps), since)) / (
+        past().now + since - past().begin
+    )
+    whole = (past().now + since - past().begin) // timedelta(minutes=22)
     for guard in ("errors", "sure", "latency"):
         assert found[guard]["fired"] == 0
         assert whole - 1 <= found[guard]["rollouts"] <= whole

@@ -66,7 +66,7 @@ class Operator:
             return valid[0]["status"] == "False" and words in valid[0]["message"]
 
         try:
-            eventually(said, f"{name}: {words or 'valid'}", seconds=20)
+            eventually(said, f"{name}: {words or 'valid'}")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.status(name)}\n{self.log.read_text()[-3000:]}") from error
 

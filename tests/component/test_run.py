@@ -56,7 +56,7 @@ def test_it_takes_turns_until_it_is_asked_to_stop(api: ApiServer, namespace: str
                 eventually(lambda: api.request("GET", revisions).body["items"], "a turn was taken")
                 eventually(lambda: api.request("GET", path).body["items"][0].get("status"), "a status was written")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(90) == 0, log.read_text()
             assert holder() == ""
         finally:
             process.kill()

@@ -96,11 +96,11 @@ class Watch:
     woken: list[Key] = field(default_factory=list)
 
     async def until(self, holds: Callable[[], bool], what: str) -> None:
-        for _ in range(300):
+        for _ in range(900):
             if holds():
                 return
             await asyncio.sleep(0.1)
-        raise AssertionError(f"not within 30 s: {what}")
+        raise AssertionError(f"not within 90 s: {what}")
 
     def knows(self, key: Key) -> bool:
         return self.cache.get(key, "ModelDeployment", key.name) is not None
@@ -122,7 +122,7 @@ async def running(api: ApiServer, namespace: str) -> AsyncIterator[Watch]:
     task = asyncio.create_task(watch(settings, found.cache, found.woken.append, login, stop, lambda: None))
     yield found
     stop.set()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, 90)
     await runner.cleanup()
 
 

@@ -19,7 +19,7 @@ def pages() -> Iterator[Pages]:
 
 
 def health(port: int) -> int:
-    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     asked.request("GET", "/healthz")
     return asked.getresponse().status
 
@@ -30,10 +30,10 @@ def test_who_holds_connections_open_does_not_keep_the_kubelet_out(pages: Pages) 
         # As a client that sends a byte now and then.
         each.sendall(b"GET /healthz")
     assert [health(pages.port) for _ in range(3)] == [200, 200, 200]
-    held[0].settimeout(3)
+    held[0].settimeout(30)
     assert held[0].recv(1) == b""
     # Of those that are still open the last one is the youngest: it is answered.
-    held[-1].settimeout(3)
+    held[-1].settimeout(30)
     held[-1].sendall(b" HTTP/1.0\r\n\r\n")
     assert held[-1].recv(20).startswith(b"HTTP/1.0 200")
     for each in held:

@@ -148,7 +148,7 @@ async def test_a_server_that_hangs_costs_the_smaller_of_time_out_and_window(
 ) -> None:
     seen: list[tuple[str, str, str]] = []
     async with connected(Scripted("hang"), tmp_path, timeout=limit, observe=lambda *call: seen.append(call)) as server:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(TransientError, match=r"no answer within 0\.2 s"):
                 await server.request(CALL, "PATCH", PATH, body={}, window=lambda: window)
     assert seen == [("apply", "Service", "timeout")]

@@ -39,8 +39,9 @@ async def called(pipeline: Pipeline, token: Path | None = None, name: str = "ret
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
+    timeout = "300ms" if pipeline.hangs else "30s"
     webhook = Webhook.model_validate(
-        {"url": f"http://127.0.0.1:{port}/runs?model=1", "timeout": "300ms", "bearer_token_file": token}
+        {"url": f"http://127.0.0.1:{port}/runs?model=1", "timeout": timeout, "bearer_token_file": token}
     )
     webhooks = HttpWebhooks({"retraining": webhook})
     try:

@@ -162,12 +162,12 @@ def test_nan_and_infinities_are_numbers() -> None:
     ],
 )
 def test_what_cannot_be_read_is_a_sentence_that_names_the_place(text: str, sentence: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(GoldenError) as caught:
         read_golden(text)
     assert sentence in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 JSON = st.recursive(

@@ -136,9 +136,9 @@ def test_refuses(text: str, sentence: str) -> None:
     ],
 )
 def test_the_most_complex_query_takes_no_time_to_speak_of(text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     compiled(text)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
 
 
 @given(

@@ -210,10 +210,10 @@ async def test_connections_of_grpc_are_bounded() -> None:
         held = [await asyncio.open_connection("127.0.0.1", observer.grpc.port) for _ in range(12)]
         for reader, _ in held:
             # Those over the bound at once, those that say nothing after a while.
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 60)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{observer.grpc.port}") as channel:
             request = grpc_request({"X": ("FP32", [[0.5]])}).SerializeToString()
-            assert await channel.unary_unary(INFER)(request, wait_for_ready=True, timeout=5) == b""
+            assert await channel.unary_unary(INFER)(request, wait_for_ready=True, timeout=60) == b""
         await until(lambda: outcomes(observer) == {("grpc", "counted"): 1})
         for _, writer in held:
             writer.close()
@@ -233,7 +233,7 @@ async def test_a_content_length_that_lies_is_given_up() -> None:
 async def is_closed(reader: asyncio.StreamReader) -> bool:
     """Whether the other side closes the connection within seconds, without a word."""
     try:
-        return await asyncio.wait_for(reader.read(), 5) == b""
+        return await asyncio.wait_for(reader.read(), 60) == b""
     except ConnectionResetError:
         return True
 
@@ -446,7 +446,7 @@ async def test_what_is_no_http_is_counted_and_nothing_of_it_is_logged(sent: byte
         reader, writer = await asyncio.open_connection("127.0.0.1", observer.http.port)
         with contextlib.suppress(ConnectionError):
             writer.write(sent)
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), 60)
         writer.close()
         await until(lambda: outcomes(observer) == {("http", "malformed"): 1})
         assert await post(observer, GOOD) == 202

@@ -61,7 +61,7 @@ async def observer(folder: Path, ports: list[int]) -> AsyncIterator[asyncio.subp
 
 async def answers(url: str, **request: Any) -> int:
     async with aiohttp.ClientSession() as session:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.request(request.pop("method", "GET"), url, **request) as response:
@@ -78,14 +78,14 @@ async def test_it_counts_without_an_api_server_and_stops_when_asked(tmp_path: Pa
         async with aiohttp.ClientSession() as session, session.post(url, data=b"{}") as response:
             assert response.status == 202
         async with aiohttp.ClientSession() as session:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while True:
                     async with session.get(f"http://127.0.0.1:{ports[3]}/metrics") as response:
                         if 'protocol="http",outcome="malformed"' in (text := await response.text()):
                             break
         assert "process_resident_memory_bytes" in text
         process.send_signal(signal.SIGTERM)
-        said, _ = await asyncio.wait_for(process.communicate(), 10)
+        said, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, said.decode()
     assert b"observing namespace demo" in said
     assert b"going on with what is known" in said
@@ -98,7 +98,7 @@ async def test_a_port_that_is_taken_ends_it_with_the_reason(tmp_path: Path) -> N
         taken.listen()
         ports = [taken.getsockname()[1], *free_ports(3)]
         async with observer(tmp_path, ports) as process:
-            said, _ = await asyncio.wait_for(process.communicate(), 20)
+            said, _ = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 1
     assert b"address already in use" in said
     assert b"Traceback" not in said
