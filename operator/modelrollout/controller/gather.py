@@ -67,6 +67,7 @@ def gather(
         probe=record.probe,
         gates=dict(record.gates),
         evaluation=_explained(record.evaluation, resolution),
+        rested=record.rested,
         problem=settings_problem(deployment, settings)
         or resolution.problem
         or _guards_problem(key, resolution, settings),

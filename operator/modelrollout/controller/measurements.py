@@ -28,9 +28,10 @@ class _Running:
 
 @dataclass
 class Record:
-    """The newest results for one ModelDeployment."""
+    """The newest results for one ModelDeployment; what was known when traffic was last given is ``rested``."""
 
     evaluation: Evaluation | None = None
+    rested: Evaluation | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     probe: Probe | None = None
     silence: tuple[str, datetime] | None = None

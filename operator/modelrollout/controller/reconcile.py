@@ -163,6 +163,9 @@ class Reconciler:
             key, resolution, self._cache, self._claims, record, obstacles, self._settings, now, observer=observer
         )
         plan = decide(wish, wish.status, observed, now)
+        slots = () if plan.route is None else plan.route.slots
+        if any(slot.weight > observed.route.weight_of(slot.revision) for slot in slots):
+            record.rested = observed.evaluation  # in force only later, when the newest one may be another
         obstacle = await self._apply(key, wish, plan)
         await self._finish(key, raw, wish, plan)
         if obstacle != self._obstacles.get(key):

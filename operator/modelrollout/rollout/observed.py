@@ -294,6 +294,7 @@ class Observed:
     sentence that names an older ModelDeployment with one of our hostnames at our gateway. ``observer`` False: the spec
     asks for observation and there is no observer in this namespace (a mirror to nothing fails all users); ``uncopied``
     says what keeps copies from one that is there. ``definitions`` are the SLIs of policies that the guards use.
+    ``rested`` is the evaluation that was known when this process last gave a revision more traffic.
     """
 
     workloads: dict[str, Workload] = field(default_factory=dict)
@@ -301,6 +302,7 @@ class Observed:
     probe: Probe | None = None
     gates: dict[str, Gate] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    rested: Evaluation | None = None
     problem: str | None = None
     foreign: str | None = None
     denied: str | None = None

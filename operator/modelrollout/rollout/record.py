@@ -10,6 +10,7 @@ from hashlib import sha256
 from modelrollout.api.modelrevision import RevisionAttempt
 from modelrollout.api.status import DECISION_LIMIT, ArmStatus, ComparisonStatus, Decision, RolloutStatus
 from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.observed import Evaluation
 from modelrollout.rollout.plan import Span
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.weights import share
@@ -36,12 +37,13 @@ class Kind(StrEnum):
 
 
 WEIGHING = (Kind.STEP, Kind.RAMP, Kind.PROMOTE)
+GIVING = (Kind.STEP, Kind.PROMOTE, Kind.COMPLETE)
 ENDINGS = (Kind.COMPLETE, Kind.ROLL_BACK, Kind.ABORT)
 
 
 def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: str) -> RolloutStatus:
-    """``attempt`` with this decision before the earlier ones, and what the guards said at that moment."""
-    evaluation = current(situation) or of_attempt(situation)
+    """``attempt`` with this decision before the earlier ones, and what the guards said that it rests on."""
+    evaluation = (_rested(situation) if kind in GIVING else None) or current(situation) or of_attempt(situation)
     entry = Decision(
         at=situation.now,
         decision=kind.value,
@@ -51,6 +53,14 @@ def decided(situation: Situation, attempt: RolloutStatus, kind: Kind, message: s
         guards=evaluation.records if evaluation is not None else (),
     )
     return attempt.model_copy(update={"decisions": _bounded(_told_once((entry, *attempt.decisions)))})
+
+
+def _rested(situation: Situation) -> Evaluation | None:
+    """What let traffic go on, which is told once it is in force: Prometheus may be silent by then."""
+    found, attempt = situation.observed.rested, situation.attempt
+    if found is None or found.watch or (found.attempt, found.revision) != (attempt.attempt, attempt.revision):
+        return None
+    return found if attempt.step_started_at is not None and found.at >= attempt.step_started_at else None
 
 
 def without_queries(attempt: RevisionAttempt) -> RevisionAttempt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,10 +28,10 @@ from modelrollout.ports import (
     TerminatingError,
 )
 from modelrollout.render.names import OBSERVER
-from modelrollout.rollout.observed import Observed
+from modelrollout.rollout.observed import Evaluation, Observed
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, Slot
 from modelrollout.telemetry import Telemetry
-from tests.builders import NAME, NAMESPACE, manifest, name_of, settings
+from tests.builders import NAME, NAMESPACE, START, manifest, name_of, settings
 from tests.simulation.virtualtime import VirtualClock, run
 
 KEY, OTHER = Key(NAMESPACE, NAME), Key("another", "letters")
@@ -199,6 +200,24 @@ def test_the_decision_is_told_of_an_older_one_with_the_same_hostname(monkeypatch
         assert first.claimed is not None
         assert "is served by another/letters, which is older" in first.claimed
         assert second.claimed is None
+
+    play(act)
+
+
+def test_what_was_known_when_traffic_was_given_is_kept_until_it_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act() -> None:
+        routes = [RoutePlan((Slot(REVISION, WHOLE), Slot(None, 0)), REVISION)]
+        bench = Bench(
+            monkeypatch,
+            Cluster(),
+            lambda wish: Plan(wish.status, route=routes.pop() if routes else None),
+        )
+        bench.put()
+        asked, later = (Evaluation(1, REVISION, START + timedelta(seconds=after), ()) for after in (1, 2))
+        for evaluation in (asked, later):
+            bench.measurements.report(KEY, evaluation)
+            await bench.turn()
+        assert bench.measurements.of(KEY).rested is asked
 
     play(act)
 
