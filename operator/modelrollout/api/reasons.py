@@ -61,7 +61,10 @@ class ConditionType(StrEnum):
     ROUTE_ACCEPTED = (
         "RouteAccepted",
         "The gateway accepted the routes and resolved their backends.",
-        "The gateway refused a route or has not answered yet; traffic stays as it is.",
+        (
+            "The gateway refused a route (RouteRejected) or says nothing of it (RouteUnanswered), or another "
+            "ModelDeployment has a hostname (HostnameTaken); traffic stays as it is."
+        ),
         (
             "Read the message (it is the gateway's own). Usual causes: the Gateway does not exist, its "
             "listener allows no routes from this namespace, or the hostname does not fit the listener."
@@ -76,7 +79,7 @@ class ConditionType(StrEnum):
     GUARDS_PASSING = (
         "GuardsPassing",
         "No guard is in breach. Guards without data show in status.rollout.guards and hold the step.",
-        "A guard is in breach.",
+        "A guard is in breach (GuardBreached), or both arms break a bound (WorldMoved). The message names the guards.",
         (
             "Read status.rollout.guards: verdict, value, threshold, samples and time of each. What happens "
             "next is the guard's onBreach."
@@ -143,11 +146,11 @@ class ConditionType(StrEnum):
         "Observed",
         "The observer of this namespace gets copies of the requests.",
         (
-            "The spec asks for observation and nothing is counted, drift is not known: there is no observer here, "
-            "something keeps copies from it (a Service of somebody else named `<name>--observer`, a missing "
-            "permission), or it cannot use the profile."
+            "The spec asks for observation and nothing is counted, drift is not known: there is no observer here "
+            "(ObserverMissing), something keeps copies from it (NotCopied), or it cannot use the profile "
+            "(ProfileUnusable)."
         ),
-        "Add the namespace to the Helm value observer.namespaces, or mend what the message names.",
+        "Do what the event of that reason says (below), or what the message names.",
     )
     DRIFT_DETECTED = (
         "DriftDetected",
@@ -178,8 +181,11 @@ class EventReason(StrEnum):
     )
     STEP_HELD = (
         "StepHeld",
-        "A step is held longer than asked because a guard has no data or Prometheus does not answer.",
-        "See conditions GuardsPassing and MetricsReachable.",
+        "A step is held longer than asked because a guard has no data: too few requests, or no series.",
+        (
+            "Read the message and status.rollout.guards: is there traffic, and are the series scraped (condition "
+            "EvidenceAvailable)? It goes on by itself with data; after noDataDeadline a person is asked."
+        ),
     )
     PROMOTED = (
         "Promoted",
@@ -232,12 +238,25 @@ class EventReason(StrEnum):
     ROUTE_REJECTED = (
         "RouteRejected",
         "The gateway refused a route; traffic stays as it is.",
-        "See condition RouteAccepted.",
+        (
+            "Read the message (it is the gateway's own). Usual causes: the Gateway or its listener does not exist, the "
+            "listener allows no routes from this namespace, or the hostname does not fit it."
+        ),
+    )
+    ROUTE_UNANSWERED = (
+        "RouteUnanswered",
+        "No gateway says anything of the routes; traffic stays as it is.",
+        "Look whether the Gateway of spec.traffic.gateway exists, and whether the gateway's controller runs.",
+    )
+    HOSTNAME_TAKEN = (
+        "HostnameTaken",
+        "Another ModelDeployment has one of the hostnames at this Gateway, and keeps it.",
+        "Choose another hostname, or remove the ModelDeployment that the message names: this one goes on by itself.",
     )
     METRICS_UNREACHABLE = (
         "MetricsUnreachable",
-        "Prometheus does not answer; the rollout holds.",
-        "See condition MetricsReachable.",
+        "Prometheus does not answer; the rollout holds: it neither goes on nor back.",
+        "Bring Prometheus back, or check the address in the operator's settings. The rollout goes on by itself.",
     )
     FOREIGN_OBJECT = (
         "ForeignObject",
@@ -251,8 +270,14 @@ class EventReason(StrEnum):
     )
     DRIFT_DETECTED = (
         "DriftDetected",
-        "Inputs or outputs no longer look like the profile, under both arms: the world moved, not the candidate.",
-        "See condition DriftDetected and status.drift; retraining needs a person.",
+        (
+            "Inputs or outputs no longer look like the profile: in a rollout under both arms, at rest under the stable "
+            "revision. The world moved, not the candidate."
+        ),
+        (
+            "Look at what status.drift names, at the data first: a broken field drifts too. If the world changed, "
+            "train anew (command retrain, where the spec names a webhook)."
+        ),
     )
     DRIFT_ENDED = (
         "DriftEnded",
@@ -269,25 +294,49 @@ class EventReason(StrEnum):
         "The webhook for retraining could not be called.",
         "Read the message; command retrain once the webhook answers.",
     )
+    GUARD_WARNED = (
+        "GuardWarned",
+        "A guard with onBreach Warn is in breach; the rollout goes on.",
+        "Read the message: it has value and bound. Command abort if users shall not meet it.",
+    )
     WORLD_MOVED = (
         "WorldMoved",
         "Both arms break the same bound at the same time: the step is held, the candidate is not blamed.",
-        "Look at what both revisions share: clients, data, dependencies, nodes.",
+        (
+            "Look at what both revisions share: clients, data, dependencies, nodes. It goes on by itself once the "
+            "guards pass."
+        ),
     )
     WEIGHT_NOT_EFFECTIVE = (
         "WeightNotEffective",
-        "The arms do not get the shares of the requests that the routes ask for.",
-        "See condition WeightEffective.",
+        "The arms do not get the shares of the requests that the routes ask for: the step is held.",
+        "Look for another route of the hostname, clients that pin a revision, or a gateway that lags behind.",
     )
     SERIES_MISSING = (
         "SeriesMissing",
-        "A series that a guard needs is not in Prometheus.",
-        "See condition EvidenceAvailable.",
+        "A series that a guard needs is not in Prometheus: the guard will have no data and hold the rollout.",
+        "Read the message: it names series and guard. Have Prometheus scrape the target, or change the guard.",
     )
     OBSERVER_MISSING = (
         "ObserverMissing",
-        "The spec asks for observation and nothing is counted.",
-        "See condition Observed.",
+        "The spec asks for observation and this namespace has no observer: nothing is counted, drift is not known.",
+        "Add the namespace to the Helm value observer.namespaces, or remove spec.observation. Users lose nothing.",
+    )
+    NOT_COPIED = (
+        "NotCopied",
+        "There is an observer and something keeps the copies of requests from it: nothing is counted.",
+        (
+            "Remove or rename what the message names (a Service of somebody else called `<name>--observer`), or grant "
+            "the permission it names. Copies begin by themselves."
+        ),
+    )
+    PROFILE_UNUSABLE = (
+        "ProfileUnusable",
+        "The observer gets copies and cannot use the profile: nothing is counted by it, drift is not known.",
+        (
+            "Mend what spec.observation.profile names; the log of deploy/modelrollout-observer says what is wrong with "
+            "it. A ConfigMap is read again every minute."
+        ),
     )
     GATE_WARNED = (
         "GateWarned",

@@ -58,7 +58,7 @@ def start(
                 f"attempt {attempt.attempt}: {revision} (version {attempt.version}){origin}{how}",
             ),
         ),
-        breached=False,
+        breached=(),
         wakes=(situation.now + situation.spec.progress_deadline,),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.base import clean
+from modelrollout.api.guard import OnBreach
 from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import (
     HISTORY_LIMIT,
@@ -27,21 +28,23 @@ from modelrollout.rollout.conditions import conditions
 from modelrollout.rollout.draft import Draft, shares_in
 from modelrollout.rollout.drift import automatic, drift_message, drifting, ended, is_used, subjects
 from modelrollout.rollout.gates import gate_events
-from modelrollout.rollout.holding import WORLD_MOVED
+from modelrollout.rollout.judgement import current, evidence_of_all, in_breach
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
 from modelrollout.rollout.record import arm_statuses, comparison_status, evidence
 from modelrollout.rollout.situation import ACTIVE, Situation
 from modelrollout.rollout.weights import percent
 
-ANNOUNCED = {
-    ConditionType.SPEC_VALID: EventReason.SPEC_INVALID,
-    ConditionType.METRICS_REACHABLE: EventReason.METRICS_UNREACHABLE,
-    ConditionType.ROUTE_ACCEPTED: EventReason.ROUTE_REJECTED,
-    ConditionType.WEIGHT_EFFECTIVE: EventReason.WEIGHT_NOT_EFFECTIVE,
-    ConditionType.EVIDENCE_AVAILABLE: EventReason.SERIES_MISSING,
-    ConditionType.OBSERVED: EventReason.OBSERVER_MISSING,
-}
-"""Conditions whose turning False is an event."""
+ANNOUNCED = (
+    ConditionType.SPEC_VALID,
+    ConditionType.METRICS_REACHABLE,
+    ConditionType.ROUTE_ACCEPTED,
+    ConditionType.WEIGHT_EFFECTIVE,
+    ConditionType.EVIDENCE_AVAILABLE,
+    ConditionType.OBSERVED,
+)
+"""Conditions whose turning False is an event with their reason, and whose being so for another reason is another."""
+
+_REASONS = {reason.value: reason for reason in EventReason}
 
 QUIET = frozenset(
     (
@@ -84,6 +87,7 @@ def complete(situation: Situation, state: Draft) -> Plan:
         events=(
             *state.events,
             *_announcements(old, status),
+            *_breaches(situation, old, status, state.breached or ()),
             *gate_events(old, status),
             *_drift_events(situation, old, status),
             *_obstacles(situation, old, status),
@@ -205,10 +209,20 @@ _VALUES: dict[str, object] = {"guards": (), "arms": (), "comparison": None, "gat
 
 def _material(status: ModelDeploymentStatus, old: ModelDeploymentStatus) -> ModelDeploymentStatus:
     """The status without what changes at every evaluation, and without what is good from the beginning."""
-    known = {condition.type for condition in old.conditions}
-    told = tuple(each for each in status.conditions if each.type in known or not _is_quiet(each))
+    known = {condition.type: condition for condition in old.conditions}
+    told = tuple(
+        _turned(each, known.get(each.type)) for each in status.conditions if each.type in known or not _is_quiet(each)
+    )
     rollout = None if status.rollout is None else status.rollout.model_copy(update=_VALUES)
     return status.model_copy(update={"rollout": rollout, "conditions": told})
+
+
+def _turned(condition: Condition, old: Condition | None) -> Condition:
+    """The condition, but GuardsPassing as it was told while only which guards it names is another."""
+    guards = condition.type == ConditionType.GUARDS_PASSING and old is not None and condition != old
+    if not guards or old is None or (condition.status, condition.reason) != (old.status, old.reason):
+        return condition
+    return condition.model_copy(update={"message": old.message})
 
 
 def _is_quiet(condition: Condition) -> bool:
@@ -263,26 +277,34 @@ def _prune(situation: Situation, state: Draft) -> tuple[str, ...]:
 
 
 def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
-    was = {condition.type: condition.status for condition in old.conditions}
-
-    def turned(condition: Condition) -> bool:
-        return condition.status is ConditionStatus.FALSE and was.get(condition.type) is not ConditionStatus.FALSE
-
-    found = [
-        EventPlan(reason, condition.message, warning=True)
-        for kind, reason in ANNOUNCED.items()
-        for condition in new.conditions
-        if condition.type == kind and turned(condition)
-    ]
-    moved, before = _world_moved(new), _world_moved(old)
-    if moved is not None and before is None:
-        found.append(EventPlan(EventReason.WORLD_MOVED, moved.message, warning=True))
-    return tuple(found)
+    was = _bad(old)
+    return tuple(
+        EventPlan(_REASONS[condition.reason], condition.message, warning=True)
+        for kind, condition in _bad(new).items()
+        if kind in ANNOUNCED and (kind not in was or was[kind].reason != condition.reason)
+    )
 
 
-def _world_moved(status: ModelDeploymentStatus) -> Condition | None:
-    told = (each for each in status.conditions if each.type == ConditionType.GUARDS_PASSING)
-    return next((each for each in told if each.reason == WORLD_MOVED), None)
+def _bad(status: ModelDeploymentStatus) -> dict[str, Condition]:
+    return {each.type: each for each in status.conditions if each.status is ConditionStatus.FALSE}
+
+
+def _breaches(
+    situation: Situation, old: ModelDeploymentStatus, new: ModelDeploymentStatus, breached: tuple[str, ...]
+) -> tuple[EventPlan, ...]:
+    """That guards begin to be in breach, where nothing else tells it: a rollback and the wait for a person do."""
+    told, was = (_bad(status).get(ConditionType.GUARDS_PASSING) for status in (new, old))
+    if told is None or (was is not None and was.reason == told.reason):
+        return ()
+    if told.reason == EventReason.WORLD_MOVED:
+        return (EventPlan(EventReason.WORLD_MOVED, told.message, warning=True),)
+    warn = {guard.name for guard in situation.spec.guards if guard.on_breach is OnBreach.WARN}
+    evaluation = current(situation)
+    if evaluation is None or not warn.issuperset(breached):
+        return ()
+    found = evidence_of_all([result for result in evaluation.results if result.name in breached])
+    message = clean(f"{in_breach(breached)}, and only warns: {found}", SENTENCE_LIMIT)
+    return (EventPlan(EventReason.GUARD_WARNED, message, warning=True),)
 
 
 def _drift_events(

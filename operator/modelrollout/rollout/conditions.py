@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from modelrollout.api.reasons import ConditionType
+from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used, uncounted, watch_guards
 from modelrollout.rollout.gates import GATES, gate_conditions
-from modelrollout.rollout.holding import WORLD_MOVED
-from modelrollout.rollout.judgement import current, of_attempt
+from modelrollout.rollout.judgement import current, in_breach, of_attempt
 from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situation
 
 Judged = tuple[ConditionType, bool | None, str, str]
 """(type, state, reason, message); None keeps what the status says."""
-
-UNUSABLE = "ProfileUnusable"
-"""Reason of Observed: copies come and nothing is counted by the profile."""
 
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
 """Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
@@ -36,7 +32,7 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
         value = ConditionStatus.TRUE if truth else ConditionStatus.FALSE
         moment = situation.now
         if previous is not None and previous.status is value:
-            worlds = reason == previous.reason == WORLD_MOVED
+            worlds = reason == previous.reason == EventReason.WORLD_MOVED
             # Why it does not answer changes with each question, who is asked with the spec only.
             down = kind is ConditionType.METRICS_REACHABLE and not truth and previous.observed_generation == generation
             steady = kind in STEADY or worlds or down or (truth and kind in GATES)
@@ -65,7 +61,7 @@ def _judged(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) 
         _up_to_date(situation, state),
         _route_accepted(situation),
         _metrics_reachable(situation, state),
-        _guards_passing(state),
+        _guards_passing(situation, state),
         _progressing(situation, state),
         *gate_conditions(state.rollout),
         *_evidence_available(situation, state),
@@ -77,7 +73,7 @@ def _judged(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...]) 
 
 def _spec_valid(state: Draft) -> Judged:
     if state.invalid:
-        return ConditionType.SPEC_VALID, False, "Unusable", state.invalid
+        return ConditionType.SPEC_VALID, False, EventReason.SPEC_INVALID, state.invalid
     return ConditionType.SPEC_VALID, True, "Valid", "the spec can be carried out"
 
 
@@ -117,11 +113,11 @@ def _up_to_date(situation: Situation, state: Draft) -> Judged:
 def _route_accepted(situation: Situation) -> Judged:
     route = situation.observed.route
     if situation.observed.claimed:
-        return ConditionType.ROUTE_ACCEPTED, False, "HostnameTaken", situation.observed.claimed
+        return ConditionType.ROUTE_ACCEPTED, False, EventReason.HOSTNAME_TAKEN, situation.observed.claimed
     if route.rejection:
-        return ConditionType.ROUTE_ACCEPTED, False, "Rejected", route.rejection
+        return ConditionType.ROUTE_ACCEPTED, False, EventReason.ROUTE_REJECTED, route.rejection
     if situation.silence:
-        return ConditionType.ROUTE_ACCEPTED, False, "NoAnswer", situation.silence
+        return ConditionType.ROUTE_ACCEPTED, False, EventReason.ROUTE_UNANSWERED, situation.silence
     if route.backends is not None and route.accepted:
         if not route.probed:
             return ConditionType.ROUTE_ACCEPTED, True, "Switched", "the Service selects the revision that serves"
@@ -139,24 +135,32 @@ def _metrics_reachable(situation: Situation, state: Draft) -> Judged:
         why = next((f" ({result.message})" for result in down if result.message), "")
         name = situation.spec.prometheus
         message = f"Prometheus {name} does not answer{why}; the rollout holds its step until it does"
-        return kind, False, "ProviderDown", message
+        return kind, False, EventReason.METRICS_UNREACHABLE, message
     return kind, True, "Answering", "Prometheus answers"
 
 
-def _guards_passing(state: Draft) -> Judged:
+def _guards_passing(situation: Situation, state: Draft) -> Judged:
+    kind = ConditionType.GUARDS_PASSING
     if state.breached is None:
-        return ConditionType.GUARDS_PASSING, None, "", ""
+        return kind, None, "", ""
     if state.moved:
-        message = f"both arms break {state.moved}: the world moved, and the candidate is not blamed"
-        return ConditionType.GUARDS_PASSING, False, WORLD_MOVED, message
+        message = f"both arms break {', '.join(state.moved)}: the world moved, and the candidate is not blamed"
+        return kind, False, EventReason.WORLD_MOVED, message
     if state.breached:
-        return (
-            ConditionType.GUARDS_PASSING,
-            False,
-            "Breach",
-            "a guard is in breach; see status.rollout.guards",
-        )
-    return ConditionType.GUARDS_PASSING, True, "NoBreach", "no guard is in breach"
+        return kind, False, AttemptReason.GUARD_BREACHED, f"{in_breach(state.breached)}; see status.rollout.guards"
+    ended = _breached_before(situation, state)
+    over = f" any more ({', '.join(ended)} {'were' if len(ended) > 1 else 'was'})" if ended else ""
+    return kind, True, "NoBreach", f"no guard is in breach{over}"
+
+
+def _breached_before(situation: Situation, state: Draft) -> tuple[str, ...]:
+    """The guards of this attempt that were in breach when the status was last written."""
+    told = next((each for each in situation.status.conditions if each.type == ConditionType.GUARDS_PASSING), None)
+    was, now = situation.status.rollout, state.rollout
+    over = told is not None and told.status is ConditionStatus.FALSE
+    if not over or was is None or now is None or now.outcome is not None or was.attempt != now.attempt:
+        return ()
+    return tuple(guard.name for guard in was.guards if guard.verdict is Verdict.BREACH)
 
 
 def _progressing(situation: Situation, state: Draft) -> Judged:
@@ -192,7 +196,7 @@ def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...
     if trial.missing is None:
         return ((kind, None, "", ""),)
     if trial.missing:
-        return ((kind, False, "SeriesMissing", "; ".join(trial.missing)),)
+        return ((kind, False, EventReason.SERIES_MISSING, "; ".join(trial.missing)),)
     return (found,)
 
 
@@ -208,7 +212,8 @@ def _weight_effective(situation: Situation, state: Draft) -> tuple[Judged, ...]:
     if found.effective:
         return ((kind, True, "Effective", "the arms get the shares of the requests that the routes ask for"),)
     numbers = f"{found.observed:.2%} of {found.samples:.0f} requests instead of {found.expected:.2%}"
-    return ((kind, False, "NotEffective", found.message or f"{evaluation.revision} got {numbers}"),)
+    message = found.message or f"{evaluation.revision} got {numbers}"
+    return ((kind, False, EventReason.WEIGHT_NOT_EFFECTIVE, message),)
 
 
 def _observed(situation: Situation) -> tuple[Judged, ...]:
@@ -216,13 +221,14 @@ def _observed(situation: Situation) -> tuple[Judged, ...]:
     if observation is None:
         return ()
     if situation.observed.observer and situation.observed.uncopied:
-        return ((ConditionType.OBSERVED, False, "NotCopied", f"nothing is copied: {situation.observed.uncopied}"),)
+        uncopied = f"nothing is copied: {situation.observed.uncopied}"
+        return ((ConditionType.OBSERVED, False, EventReason.NOT_COPIED, uncopied),)
     if situation.observed.observer:
         if blind := _uncounted(situation):
-            return ((ConditionType.OBSERVED, False, UNUSABLE, blind),)
+            return ((ConditionType.OBSERVED, False, EventReason.PROFILE_UNUSABLE, blind),)
         return ((ConditionType.OBSERVED, True, "Copied", "requests are copied to the observer of this namespace"),)
     missing = "this namespace has no observer (Helm value observer.namespaces): nothing is copied, drift is not known"
-    return ((ConditionType.OBSERVED, False, "NoObserver", missing),)
+    return ((ConditionType.OBSERVED, False, EventReason.OBSERVER_MISSING, missing),)
 
 
 def _uncounted(situation: Situation) -> str:
@@ -236,7 +242,7 @@ def _uncounted(situation: Situation) -> str:
     if found is not None:
         return found
     told = (each for each in situation.status.conditions if each.type == ConditionType.OBSERVED)
-    return next((each.message for each in told if each.reason == UNUSABLE), "")
+    return next((each.message for each in told if each.reason == EventReason.PROFILE_UNUSABLE), "")
 
 
 def _drift_detected(situation: Situation, drift: tuple[DriftStatus, ...]) -> tuple[Judged, ...]:

@@ -35,8 +35,8 @@ class Draft:
     """The next state. ``fleets`` are pods by revision; ``route`` None leaves routes alone.
 
     ``shares`` are parts per million by revision for the status, None keeps what it says: a weight that is only asked
-    for is not told. ``wakes`` are the moments to look again at. ``breached`` None keeps what is told of the guards,
-    ``moved`` names those that both arms break.
+    for is not told. ``wakes`` are the moments to look again at. ``breached`` names the guards in breach, None keeps
+    what is told of them; ``moved`` names those that both arms break.
     """
 
     phase: Phase
@@ -59,8 +59,8 @@ class Draft:
     wakes: tuple[datetime | None, ...] = ()
     invalid: str | None = None
     stuck: str | None = None
-    breached: bool | None = None
-    moved: str = ""
+    breached: tuple[str, ...] | None = None
+    moved: tuple[str, ...] = ()
     provider_down: bool | None = None
     paused: bool = False
     command: CommandRecord | None = None

@@ -15,9 +15,6 @@ from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import roll_back
 from modelrollout.rollout.situation import Situation
 
-WORLD_MOVED = "WorldMoved"
-"""Reason of the condition GuardsPassing while both arms break a bound."""
-
 SETBACK_LIMIT = 2
 """A candidate that lost all its ready pods more often than this is taken back."""
 
@@ -33,7 +30,7 @@ def urgent(situation: Situation, judgement: Judgement) -> Draft | None:
     attempt = situation.attempt
     if judgement.effect is Effect.ROLLBACK and situation.home is not None:
         message = f"{judgement.message}: {judgement.evidence}"
-        return replace(roll_back(situation, AttemptReason.GUARD_BREACHED, message), breached=True)
+        return replace(roll_back(situation, AttemptReason.GUARD_BREACHED, message), breached=judgement.own)
     if situation.subject.ready or situation.replicas == 0 or situation.home is None:
         return _interrupted(situation)
     if not situation.observed.workload(situation.home).ready:
@@ -75,14 +72,15 @@ def _interrupted(situation: Situation) -> Draft | None:
 def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
     """The state as it is, with its guards watched; what it keeps (route, pods) is the caller's."""
     told = next((c for c in situation.status.conditions if c.type == ConditionType.GUARDS_PASSING), None)
-    breached: bool | None = bool(judgement.own or judgement.moved)
-    if not breached and judgement.effect is Effect.HOLD and told is not None and told.reason == WORLD_MOVED:
+    breached: tuple[str, ...] | None = (*judgement.own, *judgement.moved)
+    worlds = told is not None and told.reason == EventReason.WORLD_MOVED
+    if not breached and judgement.effect is Effect.HOLD and worlds:
         breached = None  # Silence is no word that the world is back.
     return replace(
         draft(situation, situation.status.phase, message),
         evaluate=evaluation_request(situation),
         breached=breached,
-        moved="" if judgement.own else ", ".join(judgement.moved),
+        moved=() if judgement.own else judgement.moved,
         provider_down=judgement.provider_down,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -104,15 +104,15 @@ def judge(situation: Situation) -> Judgement:
     )
     own = [r for r in breaches if guards[r.name].on_breach is OnBreach.ROLLBACK and r.name in found.own]
     if own:
-        return replace(found, effect=Effect.ROLLBACK, message=_in_breach(own), evidence=_evidence(own))
+        return replace(found, effect=Effect.ROLLBACK, message=_in_breach(own), evidence=evidence_of_all(own))
     paused = [r for r in breaches if guards[r.name].on_breach is OnBreach.PAUSE]
     if paused:
-        return replace(found, effect=Effect.PAUSE, message=_in_breach(paused), evidence=_evidence(paused))
+        return replace(found, effect=Effect.PAUSE, message=_in_breach(paused), evidence=evidence_of_all(paused))
     held = [r for r in breaches if r.name in found.moved and r.name not in found.warned]
     if held:
         message = f"both arms break {', '.join(r.name for r in held)}: the world moved"
         worlds = AttemptReason.WORLD_MOVED
-        return replace(found, effect=Effect.HOLD, message=message, evidence=_evidence(held), reason=worlds)
+        return replace(found, effect=Effect.HOLD, message=message, evidence=evidence_of_all(held), reason=worlds)
     if evaluation.allocation is not None and not evaluation.allocation.effective:
         message = f"{evaluation.revision} does not get the share of the requests that the routes ask for"
         return replace(found, effect=Effect.HOLD, message=message, reason=AttemptReason.WEIGHT_NOT_EFFECTIVE)
@@ -139,12 +139,18 @@ def _is_worlds(guard: Guard | None, result: GuardResult) -> bool:
     return guard is not None and result.both and guard.when_both_breach is WhenBothBreach.HOLD
 
 
+def in_breach(names: Sequence[str]) -> str:
+    """The clause that names guards in breach."""
+    return f"guard{'s' if len(names) > 1 else ''} {', '.join(names)} {'are' if len(names) > 1 else 'is'} in breach"
+
+
 def _in_breach(results: list[GuardResult]) -> str:
     both = " under both arms" if all(result.both for result in results) else ""
-    return f"guard {', '.join(result.name for result in results)} is in breach{both}"
+    return f"{in_breach([result.name for result in results])}{both}"
 
 
-def _evidence(results: list[GuardResult]) -> str:
+def evidence_of_all(results: list[GuardResult]) -> str:
+    """What each of them measured."""
     if len(results) == 1:
         return evidence_of(results[0])
     return "; ".join(f"{result.name}: {evidence_of(result)}" for result in results)

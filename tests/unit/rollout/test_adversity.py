@@ -193,7 +193,7 @@ def test_a_gateway_that_says_nothing_is_told_after_a_while_and_once() -> None:
     late = START + timedelta(seconds=5)
     told = decide(wish, accepted, observed(pods(ONE), route=silent, silent_since=START), late)
     assert told.status.message.startswith("Gateway gateways/inference says nothing of the routes")
-    assert [event.reason for event in told.events] == [EventReason.ROUTE_REJECTED]
+    assert [event.reason for event in told.events] == [EventReason.ROUTE_UNANSWERED]
     state = {condition.type: condition.status for condition in told.status.conditions}
     assert (state[ConditionType.ROUTE_ACCEPTED], told.requeue_after) == ("False", None)
     again = decide(wish, told.status, observed(pods(ONE), route=silent, silent_since=START), late + timedelta(hours=1))

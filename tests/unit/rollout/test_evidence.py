@@ -25,7 +25,7 @@ from modelrollout.rollout.drift import watch_guards
 from modelrollout.rollout.observed import Allocation, Comparison, Evaluation, GuardResult
 from modelrollout.rollout.plan import WHOLE, Notification, Span
 from modelrollout.rollout.record import KEPT_AFTER_THE_END, QUERIES_KEPT, spans
-from tests.builders import ERRORS, manifest
+from tests.builders import ERRORS, manifest, modeldeployment
 from tests.unit.rollout.given import NOW, V1, V2, Given, condition, layout, reasons, seconds
 
 PSI = {"name": "inputs", "sli": "input-psi", "max": 0.2}
@@ -118,6 +118,70 @@ def test_silence_after_it_is_no_word_that_the_world_is_back() -> None:
     plan = given.decide()
     assert condition(plan, "GuardsPassing").status is ConditionStatus.TRUE
     assert layout(plan) == {V1: 500_000, V2: 500_000}
+
+
+# -- guards by name -----------------------------------------------------------------------------------------------
+
+
+def several(given: Given, *names: str) -> Given:
+    """Guards of the spec, those named in breach, the others pass."""
+    results = tuple(
+        GuardResult(
+            guard.name,
+            Verdict.BREACH if guard.name in names else Verdict.PASS,
+            given.now,
+            message=f"{guard.name} is 7, must be <= 5",
+        )
+        for guard in given.wish.spec.rollout.guards
+    )
+    return given.seeing(evaluation=Evaluation(2, V2, given.now, results))
+
+
+WARNING = [{**ERRORS, "onBreach": "Warn"}, {**PSI, "onBreach": "Warn"}]
+
+
+def test_which_guards_are_in_breach_and_which_were_is_told_by_name_at_no_more_writes() -> None:
+    given = Given(guards=WARNING).stepping(1, step_started_at=NOW - seconds(5))
+    given.after(given.decide())
+    first = several(given.at(10), "inputs").decide()
+    assert reasons(first) == ["GuardWarned"]
+    assert first.events[0].message == "guard inputs is in breach, and only warns: inputs is 7, must be <= 5"
+    told = condition(first, "GuardsPassing")
+    assert (told.reason, told.message) == ("GuardBreached", "guard inputs is in breach; see status.rollout.guards")
+    given.after(first)
+    for turn, names in enumerate((("errors", "inputs"), ("errors",), ("inputs",)), start=2):
+        plan = several(given.at(10 * turn), *names).decide()
+        assert (plan.status, reasons(plan)) == (first.status, []), "another guard alone is no write"
+    over = several(given.at(50)).decide()
+    told = condition(over, "GuardsPassing")
+    assert (told.status, told.message) == (ConditionStatus.TRUE, "no guard is in breach any more (inputs was)")
+    given.after(over)
+    quiet = several(given.at(60)).decide()
+    assert (quiet.status, reasons(quiet)) == (over.status, [])
+    again = several(given.at(70), "errors", "inputs").decide()
+    assert condition(again, "GuardsPassing").message.startswith("guards errors, inputs are in breach")
+    assert reasons(again) == ["GuardWarned"]
+
+
+def test_the_guard_that_ends_an_attempt_is_named_and_not_the_one_that_only_warned() -> None:
+    given = Given(guards=[ERRORS, {**PSI, "onBreach": "Warn"}]).stepping(1, step_started_at=NOW - seconds(5))
+    given.after(given.decide())
+    given.after(several(given.at(10), "inputs").decide())
+    plan = several(given.at(20), "errors").decide()
+    assert plan.status.phase is Phase.ROLLING_BACK
+    assert condition(plan, "GuardsPassing").message == "guard errors is in breach; see status.rollout.guards"
+    assert reasons(plan) == ["RolledBack"], "which names it with its value"
+
+
+def test_a_breach_of_an_attempt_before_is_not_told_as_the_end_of_one_of_this() -> None:
+    given = Given().stepping(2).judged(Verdict.BREACH)
+    given.after(given.decide()).route({V1: WHOLE, V2: 0})
+    while given.status.phase is Phase.ROLLING_BACK:
+        given.after(given.decide()).route({V1: WHOLE})
+    given.wish = modeldeployment("3.0.0")
+    plan = given.decide()
+    assert plan.status.phase is Phase.PREPARING
+    assert condition(plan, "GuardsPassing").message == "no guard is in breach"
 
 
 # -- waits --------------------------------------------------------------------------------------------------------
@@ -227,7 +291,9 @@ def test_arms_that_get_them_cost_no_write() -> None:
 
 def test_the_bake_shares_no_weight_and_tells_nothing_of_it() -> None:
     given = Given().baking()
-    crooked = Condition(type="WeightEffective", status=ConditionStatus.FALSE, message="got 61 %", reason="NotEffective")
+    crooked = Condition(
+        type="WeightEffective", status=ConditionStatus.FALSE, message="got 61 %", reason="WeightNotEffective"
+    )
     given.status = given.status.model_copy(update={"conditions": (*given.status.conditions, crooked)})
     assert all(each.type != "WeightEffective" for each in given.decide().status.conditions)
 
@@ -413,9 +479,9 @@ def test_copies_go_out_with_every_route_while_there_is_an_observer_and_hold_noth
     ("there", "uncopied", "condition"),
     [
         (True, None, ("True", "Copied")),
-        (False, None, ("False", "NoObserver")),
+        (False, None, ("False", "ObserverMissing")),
         (True, "Service demo/digits--observer exists: delete it", ("False", "NotCopied")),
-        (False, "an older sentence", ("False", "NoObserver")),
+        (False, "an older sentence", ("False", "ObserverMissing")),
     ],
 )
 def test_observed_is_true_only_where_copies_can_go_out(
@@ -429,6 +495,25 @@ def test_observed_is_true_only_where_copies_can_go_out(
         assert found.message == f"nothing is copied: {uncopied}"
     assert plan.route is not None
     assert bool(plan.route.observe) is there, "what is in the way is tried again"
+
+
+def test_why_nothing_is_observed_is_told_once_a_reason_by_the_word_of_the_condition() -> None:
+    given = at_rest(observing([ERRORS, PSI]))
+    course: list[tuple[dict[str, Any], list[str]]] = [
+        ({"observer": False}, ["ObserverMissing"]),
+        ({"observer": False}, []),
+        ({"observer": True, "uncopied": "Service demo/digits--observer exists: delete it"}, ["NotCopied"]),
+        ({"observer": True, "uncopied": "Service demo/digits--observer exists still"}, []),
+        ({"observer": False, "uncopied": None}, ["ObserverMissing"]),
+        ({"observer": True, "uncopied": None}, []),
+    ]
+    for seen, told in course:
+        plan = given.seeing(**seen).decide()
+        assert reasons(plan) == told, seen
+        if told:
+            assert condition(plan, "Observed").reason == told[0]
+            assert plan.events[-1].message == condition(plan, "Observed").message
+        given.after(plan)
 
 
 BLIND = "guards input-drift, output-drift: the profile is not there"
@@ -452,7 +537,7 @@ def test_a_profile_that_cannot_be_used_is_told_and_ends_what_nobody_could_end() 
     found = condition(plan, "Observed")
     assert (found.status, found.reason, found.message) == (ConditionStatus.FALSE, "ProfileUnusable", BLIND)
     assert plan.status.drift == ()
-    assert reasons(plan) == ["ObserverMissing"], "nobody measured that the drift ended"
+    assert reasons(plan) == ["ProfileUnusable"], "nobody measured that the drift ended"
     # Where two observers answer, one of which can: what is measured counts, and is told once.
     given = watched(at_rest(observing([ERRORS, PSI])), Verdict.BREACH, 0.5)
     evaluation = given.observed.evaluation

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from modelrollout.api.durations import format_duration
 from modelrollout.api.guard import Guard, OnBreach, WhenBothBreach
-from modelrollout.api.reasons import ConditionType
-from modelrollout.api.status import GuardStatus, Outcome, Phase, RolloutStatus, Verdict
+from modelrollout.api.reasons import ConditionType, EventReason
+from modelrollout.api.status import Condition, ConditionStatus, GuardStatus, Outcome, Phase, RolloutStatus, Verdict
 from modelrollout.api.strategies import Strategy
 from modelrollout.cli.view import marks
 from modelrollout.cli.view.evidence import (
@@ -241,7 +241,6 @@ def _effect(told: GuardStatus, wished: Guard | None) -> str:
 
 def _conditions(snapshot: Snapshot) -> list[str]:
     """Conditions that are False, each with what it asks of a person; those that only repeat the phase are left out."""
-    known = {kind.value: kind for kind in ConditionType}
     sentences = []
     for condition in snapshot.status.conditions:
         expected = (
@@ -252,7 +251,7 @@ def _conditions(snapshot: Snapshot) -> list[str]:
         since = (
             f" for {spoken(snapshot.now - condition.last_transition_time)}" if condition.last_transition_time else ""
         )
-        action = f" {known[condition.type].action}" if condition.type in known else ""
+        action = _action(condition)
         sentences.append(f"{condition.type} is {condition.status}{since}: {_sentence(condition.message)}{action}")
     sentences += [
         f"{_pods(revision)}: {_sentence(revision.pods.trouble)}"
@@ -263,6 +262,16 @@ def _conditions(snapshot: Snapshot) -> list[str]:
         sentences.append(f"The command {snapshot.pending_command} is not handled yet: does the operator run?")
     sentences += [f"Not read: {_sentence(text)}" for text in snapshot.unreadable]
     return sentences
+
+
+def _action(condition: Condition) -> str:
+    """What the condition asks of a person: by its reason where that is a word of its own, else by its type."""
+    types = {kind.value: kind.action for kind in ConditionType}
+    reasons = {kind.value: kind.action for kind in EventReason}
+    action = types.get(condition.type, "")
+    if condition.status is ConditionStatus.FALSE:
+        action = reasons.get(condition.reason, action)
+    return f" {action}" if action else ""
 
 
 def _next(snapshot: Snapshot) -> list[str]:
