@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from modelrollout.api.base import clean
 from modelrollout.api.guard import Guard
+from modelrollout.api.status import Verdict
 from modelrollout.evidence.allocation import allocation_queries, read_allocation
 from modelrollout.evidence.arms import arm_queries, read_arms
 from modelrollout.evidence.compared import comparison_queries, read_comparison
@@ -26,7 +27,9 @@ from modelrollout.rollout.plan import EvaluationRequest, Source
 
 _LOGGER = logging.getLogger(__name__)
 
-AT_ONCE = 8
+AT_ONCE = 4
+"""Questions of one evaluation; a Measurer bounds those of a namespace, so that nobody's slow queries hold up others."""
+
 LONGEST_WAIT = timedelta(seconds=5)
 SHORTEST_WAIT = timedelta(seconds=2)
 """A query may take as long as the interval between two evaluations, but within these."""
@@ -48,13 +51,14 @@ async def evaluate(
     *,
     with_arms: bool = True,
     provider: str = "",
+    shared: asyncio.Semaphore | None = None,
 ) -> Evaluation:
     """Evaluate the guards that ``request`` names once, all at the same time; the result has one entry each, in order.
 
     Both arms of a running A/B test are measured besides, unless ``with_arms`` is False, and what else the request asks
     for; a trial looks for the series that the guards need in the Prometheus called ``provider``, a watch for those that
-    say that nothing is counted. Never raises but for cancellation: what goes wrong is in the results, and leaves the
-    rest out.
+    say that nothing is counted. ``shared`` are the places that evaluations have together. Never raises but for
+    cancellation: what goes wrong is in the results, and leaves the rest out.
     """
     now = clock.now()
     guards = requested(guards, request)
@@ -73,10 +77,13 @@ async def evaluate(
     for query in (*arms, *compared, *allocated, *lookups):
         questions.setdefault(query.question, query)
     wait = max(SHORTEST_WAIT, min(LONGEST_WAIT, context.interval)).total_seconds()
-    places = asyncio.Semaphore(AT_ONCE)
-    outcomes = await asyncio.gather(*(_ask(metrics, query, wait, places) for query in questions.values()))
+    own = asyncio.Semaphore(AT_ONCE)
+    shared = shared or asyncio.Semaphore(AT_ONCE)
+    outcomes = await asyncio.gather(*(_ask(metrics, query, wait, own, shared) for query in questions.values()))
     answers = dict(zip(questions, outcomes, strict=True))
     results = tuple(_result(guard, context, asked[guard.name], answers, now) for guard in guards)
+    if request.trial:
+        results = tuple(map(_untried, results))
     return Evaluation(
         request.attempt,
         request.revision,
@@ -145,9 +152,11 @@ def _queries(guard: Guard, context: Context, now: datetime) -> tuple[Query, ...]
         return Failure(str(error), invalid=True)
 
 
-async def _ask(metrics: Metrics, query: Query, wait: float, places: asyncio.Semaphore) -> Outcome:
+async def _ask(
+    metrics: Metrics, query: Query, wait: float, own: asyncio.Semaphore, shared: asyncio.Semaphore
+) -> Outcome:
     try:
-        async with places, asyncio.timeout(wait):
+        async with own, shared, asyncio.timeout(wait):
             if query.start is None or query.step is None:
                 return await metrics.query(query.text, query.end)
             return await metrics.query_range(query.text, query.start, query.end, query.step)
@@ -173,6 +182,13 @@ def _result(
         return _judge(guard, context, {"query": asked}, now)
     result = _judge(guard, context, {query.name: answers[query.question] for query in asked}, now)
     return replace(result, query=clean("; ".join(dict.fromkeys(one_line(query.text) for query in asked)), LONGEST_TEXT))
+
+
+def _untried(result: GuardResult) -> GuardResult:
+    """The same, but no breach of a candidate that had no traffic yet; what drifts does so for both arms."""
+    if result.verdict is not Verdict.BREACH or result.drift:
+        return result
+    return replace(result, verdict=Verdict.NO_DATA, value=None, both=False, message="asked before the first traffic")
 
 
 def _judge(guard: Guard, context: Context, answers: dict[str, Outcome], now: datetime) -> GuardResult:

@@ -279,6 +279,13 @@ async def test_answers_of_both_arms_are_compared_where_asked_for() -> None:
     assert (await counted(request(ERRORS), ERRORS))[0].comparison is None
 
 
+async def test_nothing_is_in_breach_before_the_first_traffic() -> None:
+    busy = Guard(name="busy", sli=Sli.REQUEST_RATE, min=1e6)
+    tried, under_way = [(await counted(request(busy, trial=trial), busy))[0].results[0] for trial in (True, False)]
+    assert under_way.verdict is Verdict.BREACH
+    assert (tried.verdict, tried.value, tried.message) == (Verdict.NO_DATA, None, "asked before the first traffic")
+
+
 async def test_a_trial_looks_for_the_series_that_guards_need() -> None:
     evaluation, _ = await counted(request(FLIPS, trial=True), FLIPS, provider="main")
     assert len(evaluation.missing) == 1
