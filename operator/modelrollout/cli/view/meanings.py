@@ -67,8 +67,9 @@ PHASES = {
 
 REASONS = {
     "GuardBreached": (
-        "A guard with onBreach Rollback was outside its bound in as many of the last evaluations as it takes, so the "
-        "traffic was taken off in one write by the evaluation that showed it."
+        "A guard with onBreach Rollback was in breach: outside its bound in as many of the last evaluations as it "
+        "takes, or, with relativeTo or confidence, by counts that leave no more doubt than it allows. So the traffic "
+        "was taken off in one write by the evaluation that showed it."
     ),
     "CandidateUnavailable": "It lost all its ready pods while users had it, so its traffic was taken off.",
     "ProgressDeadlineExceeded": (
