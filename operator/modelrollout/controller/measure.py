@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -27,6 +28,9 @@ from modelrollout.settings import Settings
 
 FIRST_PROBE_PAUSE = 0.02
 LONGEST_PROBE_PAUSE = 1.0
+
+IN_NAMESPACE = 8
+"""Questions that one Prometheus is asked for a namespace at a time: a team's slow queries wait for each other."""
 
 Given = TypeVar("Given")
 
@@ -63,6 +67,9 @@ class Measurer:
         self._gates = gates
         self._gateway = gateway
         self._provider_failed = provider_failed
+        self._places: defaultdict[tuple[str, str], asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(IN_NAMESPACE)
+        )
 
     def want(self, key: Key, wish: ModelDeployment, plan: Plan, definitions: tuple[SliDefinition, ...] = ()) -> None:
         """Have running exactly what ``plan`` asks for; ``definitions`` are SLIs of policies that guards use."""
@@ -112,6 +119,7 @@ class Measurer:
                 self._clock,
                 with_arms=due,
                 provider=question.prometheus,
+                shared=self._places[question.prometheus, key.namespace],
             )
             if due:
                 last = evaluation

@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelrollout.api.modeldeployment import ModelDeployment
+from modelrollout.adapters.prometheus import THREADS
+from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment
 from modelrollout.api.status import Verdict
 from modelrollout.controller.cache import Cache, Key
 from modelrollout.controller.measure import Measurer
@@ -16,7 +17,7 @@ from modelrollout.controller.measurements import Measurements
 from modelrollout.ports import Answer, ProbeTarget, Series, TransientError
 from modelrollout.rollout.observed import Arm, Evaluation
 from modelrollout.rollout.plan import EvaluationRequest, Plan, ProbeRequest, Source
-from tests.builders import START, modeldeployment, settings
+from tests.builders import START, manifest, modeldeployment, settings
 from tests.simulation.virtualtime import VirtualClock, run
 
 KEY = Key("demo", "digits")
@@ -52,6 +53,23 @@ class Prometheus:
             "matrix",
             (alive, *(Series({**place, "envoy_cluster_name": "c", "__name__": name}, samples) for name in names)),
         )
+
+
+class Hanging(Prometheus):
+    """Hangs for one namespace, and has as many threads as the adapter, for which a question waits in its own time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads = asyncio.Semaphore(THREADS)
+
+    async def query(self, query: str, at: datetime) -> Answer:
+        async with self.threads:
+            if 'namespace="noisy"' in query:
+                await asyncio.sleep(3600)
+            return await super().query(query, at)
+
+    async def query_range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Answer:
+        return await self.query(query, end)
 
 
 class Nobody:
@@ -123,6 +141,31 @@ def test_only_the_guards_that_are_named_are_asked_about() -> None:
         assert [result.name for result in last.results] == ["errors", "drift"]
         assert (last.source, last.arms) == (Source.MIRROR, ())
         assert "rule/0\\-mirror\\-0" in bench.questions[1].replace("\\\\", "\\")
+
+    play(act)
+
+
+def test_slow_queries_of_one_namespace_take_the_answers_of_no_other() -> None:
+    """Each ModelDeployment of the one has as many guards as there may be, and none of them is ever answered."""
+    slow = [{"name": f"slow-{number}", "query": f"max(slow_{number})", "max": 1} for number in range(20)]
+    names = tuple(str(guard["name"]) for guard in slow)
+
+    async def act(bench: Bench) -> None:
+        bench.prometheus = Hanging()
+        bench.measurer._metrics = {"default": bench.prometheus}
+        for number in range(6):
+            key = Key("noisy", f"slow-{number}")
+            raw = manifest(guards=slow)
+            raw["metadata"] |= {"namespace": key.namespace, "name": key.name}
+            wish = parse_modeldeployment(raw)
+            bench.measurements.of(key)
+            bench.measurer.want(key, wish, Plan(wish.status, evaluate=request(*names)))
+        await asyncio.sleep(1)
+        bench.want(wished(), request("errors", "latency"))
+        await asyncio.sleep(60)
+        found = [result.verdict for evaluation in bench.results for result in evaluation.results]
+        assert found
+        assert Verdict.PROVIDER_DOWN not in found
 
     play(act)
 
