@@ -280,3 +280,8 @@ class Guard(SpecModel):
             ),
         ),
     )
+
+    @property
+    def silent_for(self) -> timedelta:
+        """How long from the first traffic on the guard says nothing, and is waited for."""
+        return max(self.warm_up, self.label_delay)

@@ -127,7 +127,7 @@ def _outlook(
     live, notes = _live(client, str(namespace), wish.metadata.name) if client else (None, [note])
     notes += [*told, known.note]
     unusable = settings_problem(resolution.wish, known.settings) if known.settings else None
-    proposal = propose(wish, live)
+    proposal = propose(wish, live, resolution.wish.spec.rollout)
     room, room_note = (
         surroundings.free_room(client, wish, known.settings, proposal.extra) if proposal.extra else (None, "")
     )

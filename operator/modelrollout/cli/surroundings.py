@@ -209,7 +209,7 @@ def prometheus_of(name: str, settings: Settings | None, url: str | None) -> tupl
 
 def _aged(context: Context, guard: Guard) -> Context:
     """As if traffic had begun so long ago that all evaluations of ``guard`` have their whole window."""
-    needed = guard.window + max(guard.warm_up, guard.label_delay) + guard.of * context.interval
+    needed = guard.window + guard.silent_for + guard.of * context.interval
     return replace(context, since=min(context.since, context.since + LONG_AGO - needed))
 
 

@@ -78,7 +78,7 @@ def warmed_up(guard: Guard, context: Context) -> Context:
 
 def waits_until(guard: Guard, context: Context, now: datetime) -> datetime | None:
     """Until when silence of the guard is as expected (its warm-up, the delay of the labels); None if not any more."""
-    due = context.since + max(guard.warm_up, guard.label_delay)
+    due = context.since + guard.silent_for
     return due if now < due else None
 
 

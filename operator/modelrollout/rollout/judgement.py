@@ -12,6 +12,7 @@ from modelrollout.api.reasons import AttemptReason
 from modelrollout.api.status import Verdict
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.situation import Situation
+from modelrollout.rollout.timing import holds
 
 GRACE = timedelta(seconds=15)
 """How much older than three intervals an evaluation may be before it is evidence of nothing."""
@@ -98,7 +99,7 @@ def judge(situation: Situation) -> Judgement:
     found = Judgement(
         Effect.PASS,
         provider_down=bool(evaluation.with_verdict(Verdict.PROVIDER_DOWN)),
-        warned=tuple(r.name for r in breaches if guards[r.name].on_breach is OnBreach.WARN),
+        warned=tuple(r.name for r in breaches if not holds(guards[r.name])),
         moved=moved,
         own=tuple(r.name for r in breaches if r.name not in moved),
     )
@@ -166,7 +167,7 @@ def _reason_to_hold(
     down = [r.name for r in evaluation.with_verdict(Verdict.PROVIDER_DOWN) if r.name in guards]
     if down:
         return "Prometheus does not answer", None
-    holding = {name for name, guard in guards.items() if guard.on_breach is not OnBreach.WARN}
+    holding = {name for name, guard in guards.items() if holds(guard)}
     silent = [r for r in evaluation.with_verdict(Verdict.NO_DATA) if r.name in holding]
     early = [r for r in silent if r.waits_until is not None and situation.now < answered_by(situation, r.waits_until)]
     silent = [r for r in silent if r not in early]

@@ -15,13 +15,11 @@ from modelrollout.api.status import WORD_LIMIT, ModelDeploymentStatus, Phase, Ro
 from modelrollout.rollout.observed import Backend, Observed, Workload
 from modelrollout.rollout.plan import ARMED, WHOLE, Mirror, RoutePlan, Slot, Source
 from modelrollout.rollout.strategies import Course, Stage, course_of
+from modelrollout.rollout.timing import watched
 from modelrollout.rollout.weights import FULL, share
 
 SLOW_GATEWAY = timedelta(seconds=5)
 """A gateway that has not confirmed a route after this long is worth a line in the status."""
-
-ABOVE_ALL = 1000
-"""A number of a step that no canary has: the guards of the bake are those that end with none."""
 
 BEFORE_TRAFFIC = (Phase.PREPARING, Phase.VERIFYING, Phase.ARMING)
 WITH_TRAFFIC = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.PROMOTING, Phase.BAKING)
@@ -97,14 +95,7 @@ class Situation:
     @cached_property
     def guards(self) -> tuple[Guard, ...]:
         """The guards that are watched now."""
-        stage, users = self.stage, self.in_force > 0
-        if not (users or self.baking or (stage is not None and stage.guarded)):
-            return ()
-        step = stage.canary_step if stage is not None else 0
-        # Users on the way to the first step are guarded by what guards that step.
-        step = max(step, 1) if users else step
-        step = ABOVE_ALL if self.baking or not self.course.stages else step
-        return tuple(g for g in self.spec.guards if (g.from_step or 0) <= step <= (g.to_step or ABOVE_ALL))
+        return watched(self.spec, self.course, self.stage, users=self.in_force > 0, baking=self.baking)
 
     @property
     def source(self) -> Source:

@@ -17,6 +17,7 @@ from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import SHADOW_OVER, roll_back
 from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
 from modelrollout.rollout.strategies import Ending, Stage
+from modelrollout.rollout.timing import goes_on
 from modelrollout.rollout.traffic import approach, softly
 from modelrollout.rollout.weights import FULL, percent
 
@@ -263,8 +264,7 @@ def _too_few_samples(situation: Situation, state: Draft) -> Draft | None:
 def _begin(situation: Situation, number: int, stage: Stage) -> Draft:
     """The stage is in force everywhere: its time starts now."""
     attempt, stages = situation.attempt, situation.course.stages
-    same = situation.stage is not None and situation.stage.source is stage.source
-    counted = attempt.traffic_started_at if same else None
+    counted = attempt.traffic_started_at if goes_on(situation.stage, stage) else None
     begun = attempt.model_copy(
         update={
             "step": number,

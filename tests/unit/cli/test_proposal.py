@@ -11,8 +11,10 @@ import pytest
 from modelrollout.api.modeldeployment import ModelDeployment, parse_modeldeployment, revision_name
 from modelrollout.api.modelrevision import ModelRevisionStatus, RevisionAttempt
 from modelrollout.api.status import Outcome
+from modelrollout.cli.view.plan import Outlook, plan_document, plan_lines
 from modelrollout.cli.view.proposal import Effect, propose
 from modelrollout.cli.view.snapshot import Pods, Revision, Snapshot
+from modelrollout.cli.view.text import render
 from tests.unit.cli.cases import load, read
 
 
@@ -153,3 +155,24 @@ def test_steps_of_pods_and_waits_have_words_too() -> None:
     found = wish(canary={"steps": [{"replicas": 2, "hold": "1m"}, {"pause": {}}, {"weight": 0.5}]})
     proposal = propose(found, live("digits-old"))
     assert [planned.stop.label for planned in proposal.way] == ["2 pods", "approval", "0.5 %", "100 %", "bake"]
+
+
+LATE = {"name": "accuracy", "sli": "accuracy", "min": 0.9, "window": "24h", "labelDelay": "24h"}
+
+
+def test_what_a_guard_waits_for_is_told_with_the_stop_that_it_holds() -> None:
+    """Also where a policy brings the guard: the file alone knows nothing of it."""
+    merged = wish(guards=[LATE]).spec.rollout
+    outlook = Outlook("demo", "digits", "cpu", propose(wish(), live("digits-old"), merged))
+    text = render(plan_lines(outlook))
+    assert "held until +1d: guard accuracy can say nothing before (labelDelay 24h)" in text
+    assert "at least 1d from the first step to the end" in text
+    found = plan_document(outlook)
+    assert [(each["endsAfterSeconds"], each["waitsForGuard"]) for each in found["steps"]] == [
+        (86_400, "accuracy"),
+        (86_400 + 300, None),
+        (86_400 + 600, None),
+        (86_400 + 600, None),
+        (86_400 + 1200, None),
+    ]
+    assert found["secondsAtLeast"] == 86_400 + 1200

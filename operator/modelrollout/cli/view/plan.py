@@ -9,7 +9,7 @@ from modelrollout.api.durations import format_duration
 from modelrollout.cli.view import marks
 from modelrollout.cli.view.capacity import Room, spoken_amounts
 from modelrollout.cli.view.origins import origin_words
-from modelrollout.cli.view.proposal import Effect, Proposal
+from modelrollout.cli.view.proposal import Effect, Planned, Proposal
 from modelrollout.cli.view.text import Line, Row, Span, Tone, amount, line, paragraph, spoken, table
 from modelrollout.cli.view.tree import UNITS
 from modelrollout.evidence.policies import Origin
@@ -94,11 +94,21 @@ def _steps(proposal: Proposal, width: int | None) -> list[Line]:
     rows = [Row(tuple(Span(word, Tone.FAINT) for word in ("#", "STOP", "HOLD", "BEGINS")))]
     for number, planned in enumerate(proposal.way, start=1):
         hold = "a person" if planned.stop.approval else format_duration(planned.stop.hold) if planned.stop.hold else "-"
-        rows.append(Row((str(number), planned.stop.label, hold, f"+{spoken(planned.begins)}")))
+        rows.append(Row((str(number), planned.stop.label, hold, f"+{spoken(planned.begins)}"), _waits(planned)))
     people = sum(planned.stop.approval for planned in proposal.way)
     waits = f", besides waiting for a person {'once' if people == 1 else f'{people} times'}" if people else ""
     last = f"at least {spoken(proposal.takes)} from the first step to the end{waits}"
     return [*table(rows, right=(0, 3)), *paragraph(last, None if width is None else width - 2)]
+
+
+def _waits(planned: Planned) -> str:
+    """Why the stop takes longer than its hold; empty where it does not."""
+    guard = planned.waits_for
+    if guard is None:
+        return ""
+    late = guard.label_delay > guard.warm_up
+    why = f"labelDelay {format_duration(guard.label_delay)}" if late else f"warmUp {format_duration(guard.warm_up)}"
+    return f"held until +{spoken(planned.ends)}: guard {guard.name} can say nothing before ({why})"
 
 
 def _room(outlook: Outlook, width: int | None) -> list[Line]:
@@ -175,6 +185,8 @@ def plan_document(outlook: Outlook) -> dict[str, Any]:
                 "holdSeconds": planned.stop.hold.total_seconds(),
                 "approval": planned.stop.approval,
                 "beginsAfterSeconds": planned.begins.total_seconds(),
+                "endsAfterSeconds": planned.ends.total_seconds(),
+                "waitsForGuard": None if planned.waits_for is None else planned.waits_for.name,
             }
             for planned in proposal.way
         ],

@@ -9,11 +9,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from modelrollout.api.guard import Guard
 from modelrollout.api.modeldeployment import ModelDeployment, ModelDeploymentSpec, revision_name
+from modelrollout.api.rolloutspec import Rollout
 from modelrollout.api.status import Outcome, Phase
 from modelrollout.cli.view.progress import Stop, stops
 from modelrollout.cli.view.snapshot import Revision, Snapshot
-from modelrollout.rollout.strategies import Course, course_of
+from modelrollout.rollout.strategies import course_of
+from modelrollout.rollout.timing import Leg, timetable
 
 LONGEST_VALUE = 80
 NO_VERDICT = (None, Outcome.SUPERSEDED, Outcome.ABORTED, Outcome.CONCLUDED)
@@ -38,10 +41,15 @@ TRIED = (Effect.ROLLOUT, Effect.GOES_ON)
 
 @dataclass(frozen=True)
 class Planned:
-    """One stop, and the earliest time at which it begins, counted from the first."""
+    """One stop, and the earliest times at which it begins and ends, counted from the first.
+
+    ``waits_for`` is the guard that makes it longer than its hold.
+    """
 
     stop: Stop
     begins: timedelta
+    ends: timedelta
+    waits_for: Guard | None = None
 
 
 @dataclass(frozen=True)
@@ -57,15 +65,18 @@ class Proposal:
     extra: int
 
 
-def propose(wish: ModelDeployment, live: Snapshot | None) -> Proposal:
-    """What applying ``wish`` would do where the live object is ``live`` (None: there is none)."""
+def propose(wish: ModelDeployment, live: Snapshot | None, rollout: Rollout | None = None) -> Proposal:
+    """What applying ``wish`` would do where the live object is ``live`` (None: there is none).
+
+    ``rollout`` is that of ``wish`` with the guards of policies merged in; None where there are none.
+    """
     spec, name = wish.spec, revision_name(wish.metadata.name, wish.spec)
     effect, sentences = _effect(name, spec, live)
     way: tuple[Planned, ...] = ()
     takes = timedelta(0)
     if effect in (Effect.FIRST, Effect.ROLLOUT, Effect.FAST_TRACK, Effect.GOES_ON):
-        course = course_of(spec.rollout, fast_track=effect is Effect.FAST_TRACK)
-        way, takes = _way(course, spec)
+        way = _way(rollout or spec.rollout, fast_track=effect is Effect.FAST_TRACK)
+        takes = way[-1].ends
     before = live.spec if live is not None else None
     return Proposal(name, effect, tuple(sentences), _changes(before, spec), way, takes, _extra(effect, spec, live))
 
@@ -112,12 +123,13 @@ def _known_good(revision: Revision) -> bool:
     return next((end for end in ends if end not in NO_VERDICT), None) is Outcome.PROMOTED
 
 
-def _way(course: Course, spec: ModelDeploymentSpec) -> tuple[tuple[Planned, ...], timedelta]:
-    begins, planned = timedelta(0), []
-    for stop in stops(course, spec.rollout):
-        planned.append(Planned(stop, begins))
-        begins += stop.hold
-    return tuple(planned), begins
+def _way(rollout: Rollout, *, fast_track: bool) -> tuple[Planned, ...]:
+    course = course_of(rollout, fast_track=fast_track)
+    found, legs, count = stops(course, rollout), timetable(course, rollout), len(course.stages)
+    # The switch to all traffic, or the end of a way that promotes nothing, takes no time.
+    over = legs[count - 1].ends if count else timedelta(0)
+    legs = (*legs[:count], Leg(None, over, over), *legs[count:])
+    return tuple(Planned(stop, leg.begins, leg.ends, leg.waits_for) for stop, leg in zip(found, legs, strict=True))
 
 
 def _extra(effect: Effect, spec: ModelDeploymentSpec, live: Snapshot | None) -> int:
