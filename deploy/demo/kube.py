@@ -43,6 +43,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "Gateway": ("apis/gateway.networking.k8s.io/v1", "gateways"),
     "HTTPRoute": ("apis/gateway.networking.k8s.io/v1", "httproutes"),
     "GRPCRoute": ("apis/gateway.networking.k8s.io/v1", "grpcroutes"),
+    "EnvoyProxy": ("apis/gateway.envoyproxy.io/v1alpha1", "envoyproxies"),
     "ModelDeployment": ("apis/modelrollout.io/v1alpha1", "modeldeployments"),
     "ModelRevision": ("apis/modelrollout.io/v1alpha1", "modelrevisions"),
     "RolloutPolicy": ("apis/modelrollout.io/v1alpha1", "rolloutpolicies"),
