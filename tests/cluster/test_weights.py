@@ -62,11 +62,14 @@ async def test_a_proxy_that_lags_behind_holds_the_step_and_blames_nobody(staging
                         await asyncio.sleep(1)
                     message = f"{second} does not get the share of the requests that the routes ask for"
                     await stage.chronicle.until(lambda now: message in now["message"], f"held: {message}", 60)
+                healed = time.time()
                 await stage.chronicle.until(
                     lambda now: condition(now, "WeightEffective").get("status") == "True",
                     "WeightEffective is True",
                     240,
                 )
+                took = time.time() - healed
+                print(f"{said['message']}: told after {found:.1f} s, taken back {took:.1f} s after it was over")
                 await stage.until_serves(second)
             assert stage.weights_of(second)[-3:] == [10.0, 60.0, 100.0], "on by itself, with no step anew"
             assert stage.chronicle.status["history"][0]["outcome"] == "Promoted"
