@@ -115,6 +115,8 @@ def _grow(counters: Counters, series: Sequence[Series], known: Catalog, window: 
             if baseline is None:
                 continue
             for names, one in cluster:
+                if not all(math.isfinite(value) for at, value in one.samples if baseline < at <= window.end):
+                    return "samples that are no numbers"  # left out they would be no requests, and that is a rate
                 grown = growth(one.samples, baseline, window.end, scrapes)
                 for name in names:
                     roles[name] += grown

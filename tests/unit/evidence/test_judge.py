@@ -85,6 +85,19 @@ class TestErrorRatio:
         rate = Guard(name="rate", sli=Sli.REQUEST_RATE, min=1)
         assert storage.judge(rate, context(), 29).verdict is Verdict.NO_DATA
 
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_samples_that_are_no_numbers_are_no_rate_of_0(self, value: float) -> None:
+        storage, envoy = Storage(), Envoy()
+        steady(storage, envoy, -10, 60)
+        rate = Guard(name="rate", sli=Sli.REQUEST_RATE, min=1, window=timedelta(seconds=30))
+        assert storage.judge(rate, context(), 60).verdict is Verdict.PASS
+        storage.samples = {key: [(when, value) for when, _ in samples] for key, samples in storage.samples.items()}
+        result = storage.judge(rate, context(), 60)
+        assert (result.verdict, result.message) == (
+            Verdict.NO_DATA,
+            "samples that are no numbers for http at the gateway",
+        )
+
     def test_errors_of_an_earlier_attempt_in_the_slot_do_not_count(self) -> None:
         storage, envoy = Storage(), Envoy()
         steady(storage, envoy, -30, -10, good=5, bad=5)
