@@ -38,6 +38,16 @@ def test_a_guard_that_sees_enough_is_no_matter() -> None:
     assert cautions(wish(), read("canary-step"), [errors(1500)]) == ()
 
 
+def test_what_the_observer_counts_does_not_follow_the_weight() -> None:
+    queries = {"value": 'growth(modelrollout_observer_compared_total{revision="b"})'}
+    few, enough = errors(90), errors(100)
+    few, enough = (replace(each, resolved=replace(each.resolved, queries=queries)) for each in (few, enough))
+    found = cautions(wish(), read("canary-step"), [few])
+    assert len(found) == 1
+    assert found[0].startswith("guard errors needs 100 requests in 1m; the observer gives it about 90, at any weight:")
+    assert cautions(wish(), read("canary-step"), [enough]) == ()
+
+
 def test_a_bound_that_what_serves_does_not_keep() -> None:
     found = cautions(wish(), read("canary-step"), [errors(9000, Verdict.BREACH, 0.05)])
     assert len(found) == 1

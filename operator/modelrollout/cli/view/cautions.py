@@ -16,6 +16,7 @@ from modelrollout.rollout.observed import GuardResult
 from modelrollout.rollout.plan import WHOLE
 from modelrollout.rollout.strategies import Stage, course_of
 
+_OBSERVER = "modelrollout_observer_"
 DOES = {
     OnBreach.ROLLBACK: "would be taken back",
     OnBreach.PAUSE: "would wait for a person",
@@ -34,7 +35,7 @@ def cautions(wish: ModelDeployment, live: Snapshot | None, checked: Sequence[Che
         if each.result is None:
             continue
         found += _breach(each.resolved.guard, each.result)
-        found += _silence(wish, each.resolved.guard, each.result, share, stages)
+        found += _silence(wish, each, each.result, share, stages)
     return tuple(found)
 
 
@@ -55,11 +56,19 @@ def _breach(guard: Guard, result: GuardResult) -> list[str]:
 
 
 def _silence(
-    wish: ModelDeployment, guard: Guard, result: GuardResult, share: float, stages: Sequence[Stage]
+    wish: ModelDeployment, each: Checked, result: GuardResult, share: float, stages: Sequence[Stage]
 ) -> list[str]:
     """The steps in which the guard would get fewer requests than it needs, at today's rate."""
+    guard = each.resolved.guard
     if not guard.min_samples or result.samples is None:
         return []
+    deadline = format_duration(wish.spec.rollout.no_data_deadline)
+    needs = f"guard {guard.name} needs {guard.min_samples} requests in {format_duration(guard.window)}"
+    ends = f"no data, and after {deadline} the step waits for a person"
+    if any(_OBSERVER in query for query in each.resolved.queries.values()):
+        # The observer gets copies of all requests and asks both arms, whatever their weights.
+        few = result.samples < guard.min_samples
+        return [f"{needs}; the observer gives it about {result.samples:.0f}, at any weight: {ends}"] if few else []
     whole = result.samples / share
     short = [
         stage
@@ -71,7 +80,5 @@ def _silence(
         return []
     least = short[0]
     expected = whole * (least.weight or least.mirror) / WHOLE
-    deadline = format_duration(wish.spec.rollout.no_data_deadline)
-    needs = f"guard {guard.name} needs {guard.min_samples} requests in {format_duration(guard.window)}"
     sees = f"at {label(least)} it would see about {amount(expected, 2)} of today's {whole:.0f}"
-    return [f"{needs}; {sees}: no data, and after {deadline} the step waits for a person"]
+    return [f"{needs}; {sees}: {ends}"]
