@@ -13,6 +13,7 @@ from scipy import stats
 from modelrollout.api.guard import Guard
 from modelrollout.evidence.context import Context
 from modelrollout.evidence.measure import Reading
+from modelrollout.evidence.queried import queried
 from modelrollout.evidence.query_slis import questions, readings, rounded
 from modelrollout.ports import Answer
 from modelrollout.rollout.plan import Source
@@ -275,6 +276,48 @@ def test_no_flip_is_zero_and_no_comparison_is_nothing(server: Prometheus, where:
     assert "nothing was counted in the last 1h" in other.why
     (late,) = evaluate(server, guard("label-flips", timedelta(minutes=5)), where)
     assert (late.value, late.samples) == (None, 0)
+
+
+@pytest.mark.parametrize("observer", ["new", "old"])
+def test_a_request_counts_once_however_many_outputs_differ_and_the_worst_one_is_named(
+    server: Prometheus, where: Context, observer: str
+) -> None:
+    """An older observer tells of no output: the same value, without a name."""
+    one = life(where, "observer-a", "a1", 600, -1, 5)
+    for at in range(50):
+        moment = one.start + 3 * at
+        one.count(moment, compared(where))
+        outputs = [name for name, every in (("SCORES", 5), ("CLASS", 10)) if at % every == 0]
+        if outputs:
+            one.count(moment, compared(where, "differing_requests_total"))
+        for output in outputs if observer == "new" else ():
+            one.count(moment, compared(where, "differing_outputs_total", output=output))
+    server.write(one.series())
+    (reading,) = evaluate(server, guard("answer-differences"), where)
+    assert (reading.value, reading.samples) == (pytest.approx(0.2), 50), "10 of 50 requests, 15 answers of outputs"
+    assert reading.subject == ("worst output SCORES: 0.2" if observer == "new" else "")
+
+
+def test_the_query_of_an_older_operator_has_the_same_value_beside_the_new_series(
+    server: Prometheus, where: Context
+) -> None:
+    new = life(where, "observer-a", "a1", 600, -1, 5)
+    for at in range(20):
+        moment = new.start + 3 * at
+        new.count(moment, compared(where))
+        if at % 2:
+            new.count(moment, compared(where, "differing_requests_total"))
+            for output in ("SCORES", "CLASS"):
+                new.count(moment, compared(where, "differing_outputs_total", output=output))
+                new.count(moment, compared(where, "differing_total", output=output, kind="value"))
+    server.write(new.series())
+    # As the catalog had it before outputs were told apart.
+    own = '{modeldeployment="$name",revision="$revision",stable="$stable"}'
+    one, both = (f"sum(growth(modelrollout_observer_{name}_total{own}))" for name in ("differing_requests", "compared"))
+    before = queried()["answer-differences"].compiled(f"({one} or 0 * {both}) / ({both} > 0)", where, HOUR, {})
+    (series,) = server.query(before, NOW).series
+    (reading,) = evaluate(server, guard("answer-differences"), where)
+    assert series.samples[0][1] == reading.value == 0.5
 
 
 def test_outputs_of_an_arm_are_its_own(server: Prometheus, where: Context) -> None:

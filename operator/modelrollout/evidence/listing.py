@@ -102,7 +102,7 @@ def _computed(name: str, entry: QueryIndicator) -> Described:
         worse=_worse(entry.direction),
         description=entry.description,
         scope=_scope(entry),
-        subject=entry.subject_name,
+        subject="" if entry.whole else entry.subject_name,
         where=tuple(entry.where or ()),
         requires=tuple(f"spec.observation.{part}" for part in entry.requires),
         needs=entry.needs,

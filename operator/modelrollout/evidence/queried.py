@@ -51,8 +51,9 @@ class QueryIndicator(BaseModel):
     matched with; None takes any. ``requires`` are parts of spec.observation, ``needs`` selectors of series that are
     there before any request, ``faults`` selectors of series that must be 0, with what it means where they are not;
     where one of ``blind`` is not, nothing at all is counted.
-    ``drift`` says that a breach is drift of its subject, ``quality`` that it is made of true labels. ``scope`` inputs:
-    both arms get the same. ``origin`` names the catalog, or ``policy``.
+    ``drift`` says that a breach is drift of its subject, ``quality`` that it is made of true labels. ``whole``: the
+    value is that of all subjects together, the series without that label; the others only tell which is worst.
+    ``scope`` inputs: both arms get the same. ``origin`` names the catalog, or ``policy``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,7 @@ class QueryIndicator(BaseModel):
     blind: dict[str, str] = {}
     scope: Scope = Scope.ARM
     subject: str | None = None
+    whole: bool = False
     where: dict[str, str] | None = {}
     requires: tuple[Part, ...] = ()
     drift: bool = False

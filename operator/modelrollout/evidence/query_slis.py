@@ -144,6 +144,8 @@ def _at(answer: Answer, entry: QueryIndicator, at: datetime, near: float) -> dic
 def _reading(
     guard: Guard, entry: QueryIndicator, values: Mapping[str, float], counts: Mapping[str, float] | None
 ) -> Reading:
+    parts = {name: value for name, value in values.items() if name} if entry.whole else {}
+    values = {name: value for name, value in values.items() if name not in parts}
     if not values:
         return Reading(None, _total(counts), _nothing(guard, entry))
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -155,7 +157,17 @@ def _reading(
         return Reading(None, most, f"{most:.0f} of at least {guard.min_samples} requests in the window")
     name = worst(guard, entry.direction, enough)
     samples = None if counts is None else _count(entry, counts, name)
-    return Reading(enough[name], samples, subject=_subject(guard, entry, name))
+    subject = _worst_part(guard, entry, parts) if entry.whole else _subject(guard, entry, name)
+    return Reading(enough[name], samples, subject=subject)
+
+
+def _worst_part(guard: Guard, entry: QueryIndicator, parts: Mapping[str, float]) -> str:
+    """Which part of the value speaks most against the candidate, and its own; empty where none says anything."""
+    told = {name: value for name, value in parts.items() if math.isfinite(value) and value}
+    if not told:
+        return ""
+    name = worst(guard, entry.direction, told)
+    return f"worst {_subject(guard, entry, name)}: {told[name]:.6g}"
 
 
 def _count(entry: QueryIndicator, counts: Mapping[str, float] | None, name: str) -> float:

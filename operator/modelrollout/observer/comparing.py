@@ -33,10 +33,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """How one answer differs from the other: the kinds, and the first label that is another one (from, to)."""
+    """How one answer differs from the other.
 
-    kinds: frozenset[Kind]
+    ``outputs`` has the kinds for each output that was compared, none where it is the same; ``flip`` is the first label
+    that is another one (from, to).
+    """
+
+    outputs: Mapping[str, frozenset[Kind]]
     flip: tuple[str | None, str | None] | None = None
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of all outputs."""
+        return frozenset[Kind]().union(*self.outputs.values())
 
 
 class Comparer:
@@ -57,17 +66,16 @@ class Comparer:
 
     def compare(self, stable: Answer, candidate: Answer) -> Difference:
         """How the candidate's answer differs. An output that only the candidate has is no difference."""
-        kinds: set[Kind] = set()
+        outputs: dict[str, frozenset[Kind]] = {}
         for name, expected in stable.items():
-            tolerance = self._tolerances.get(name)
-            if tolerance is None or not tolerance.ignore:
-                kind = _differs(expected, candidate.get(name), tolerance)
-                if kind is not None:
-                    kinds.add(kind)
-        flip = self._flip(stable, candidate)
-        if flip is not None:
-            kinds.add(Kind.LABEL)
-        return Difference(frozenset(kinds), flip)
+            if not self._ignored(name):
+                kind = _differs(expected, candidate.get(name), self._tolerances.get(name))
+                outputs[name] = frozenset() if kind is None else frozenset((kind,))
+        label = self.label_output(stable)
+        flip = self._flip(label, stable, candidate)
+        if label is not None and flip is not None:
+            outputs[label] = outputs.get(label, frozenset()) | {Kind.LABEL}
+        return Difference(outputs, flip)
 
     def label_output(self, answer: Answer) -> str | None:
         """The output whose label counts: the profile's, else the first of words or integers, else of numbers."""
@@ -84,8 +92,7 @@ class Comparer:
         tolerance = self._tolerances.get(name)
         return tolerance is not None and tolerance.ignore
 
-    def _flip(self, stable: Answer, candidate: Answer) -> tuple[str | None, str | None] | None:
-        name = self.label_output(stable)
+    def _flip(self, name: str | None, stable: Answer, candidate: Answer) -> tuple[str | None, str | None] | None:
         if name is None or name not in candidate:
             return None
         before, after = labels_of(stable[name]), labels_of(candidate[name])

@@ -38,7 +38,8 @@ _HELP = {
     "output_reference_bucket": "Share of the profile's answers at or below an edge, of those that are there.",
     "asked_total": "Requests that a revision was asked, by whether it answered.",
     "compared_total": "Requests that both arms answered.",
-    "differing_total": "Requests whose answers differ, by kind; error: only stable answered.",
+    "differing_outputs_total": "Requests that both arms answered, with a difference in this output.",
+    "differing_total": "Requests whose answers differ in an output, by kind; error: only stable answered.",
     "differing_requests_total": "Requests that both arms answered, with any difference beyond the tolerance.",
     "label_flips_total": "Requests whose label is another one.",
     "labels_total": "True labels, joined with what a revision had answered.",
@@ -276,8 +277,14 @@ def _edges(part: Part) -> list[str]:
 def _comparison(labels: Mapping[str, str], compared: Compared) -> Iterator[Line]:
     yield _line("compared_total", labels, compared.compared)
     yield _line("differing_requests_total", labels, compared.differing)
-    for kind in Kind:
-        yield _line("differing_total", {**labels, "kind": kind}, compared.kinds.get(kind, 0))
+    kinds = dict(compared.kinds)
+    yield _line("differing_total", {**labels, "kind": Kind.ERROR, "output": ""}, kinds.get(("", Kind.ERROR), 0))
+    for output, number in dict(compared.outputs).items():
+        yield _line("differing_outputs_total", {**labels, "output": output}, number)
+        for kind in Kind:
+            if kind is not Kind.ERROR:
+                own = {**labels, "kind": kind, "output": output}
+                yield _line("differing_total", own, kinds.get((output, kind), 0))
     # From 0, so that no flip at all is a number too.
     for (before, after), number in ({(OTHER, OTHER): 0} | dict(compared.flips)).items():
         yield _line("label_flips_total", {**labels, "from": before, "to": after}, number)

@@ -26,6 +26,7 @@ from modelrollout.observer.wishes import Wish
 from modelrollout.profile.model import LabelOutput, NumericOutput, Profile, dump
 
 FLIP_LIMIT = 32
+OUTPUT_LIMIT = 32
 _HASH_LENGTH = 8
 
 
@@ -40,12 +41,17 @@ class Outputs:
 
 @dataclass
 class Compared:
-    """Answers of two arms to the same requests."""
+    """Answers of two arms to the same requests.
+
+    ``differing`` counts a request once, ``outputs`` once for each output that differs, ``kinds`` once for each output
+    and way in which it does; that an arm did not answer is of no output.
+    """
 
     life: Life
     compared: int = 0
     differing: int = 0
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    outputs: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     flips: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -106,6 +112,7 @@ class Target:
         self.bucket: Bucket | None = None
         self._comparer = Comparer()
         self._classes = Names(FLIP_LIMIT)
+        self._named = Names(OUTPUT_LIMIT)
         self._recent: list[str] = []
         self.follow(wish, now)
 
@@ -138,6 +145,9 @@ class Target:
         # With their names: flips that stayed beside new ones would be more than there is room for.
         self.comparisons = {}
         self._classes = Names(FLIP_LIMIT, self._known_classes())
+        self._named = Names(
+            OUTPUT_LIMIT, tuple(dict.fromkeys(part.output for part in profile.outputs)) if profile else ()
+        )
         if self.joiner is not None:
             self.joiner = self._new_joiner(self.joiner.window, self.joiner.most)
         self._remember(self.wish.arms.names)
@@ -175,12 +185,19 @@ class Target:
             return
         compared = self._comparison(candidate, stable)
         if given is None:
-            compared.kinds[Kind.ERROR] += 1
+            compared.kinds["", Kind.ERROR] += 1
             return
         difference = self._comparer.compare(expected, given)
         compared.compared += 1
-        compared.differing += bool(difference.kinds)
-        compared.kinds.update(difference.kinds)
+        compared.differing += any(difference.outputs.values())
+        shown: dict[str, frozenset[Kind]] = {}
+        for output, kinds in difference.outputs.items():
+            name = self._named.let_in(output)
+            shown[name] = shown.get(name, frozenset()) | kinds
+        for name, kinds in shown.items():
+            # From 0, so that an output that never differs is a number too.
+            compared.outputs[name] += bool(kinds)
+            compared.kinds.update((name, kind) for kind in kinds)
         if difference.flip is not None:
             before, after = difference.flip
             compared.flips[self._classes.shown(before), self._classes.shown(after)] += 1

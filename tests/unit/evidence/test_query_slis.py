@@ -10,7 +10,9 @@ import pytest
 
 from modelrollout.api.guard import Guard
 from modelrollout.api.rolloutpolicy import SliDefinition
+from modelrollout.api.status import Verdict
 from modelrollout.evidence.context import Context
+from modelrollout.evidence.judge import Failure, judge_guard
 from modelrollout.evidence.measure import Reading
 from modelrollout.evidence.promql import QueryError
 from modelrollout.evidence.query_slis import questions, readings, rounded
@@ -156,3 +158,51 @@ def test_labels_that_mean_nothing() -> None:
         questions(guard(where={"slice": "eu"}), context(), NOW)
     with pytest.raises(CatalogError, match="it has none: remove where"):
         questions(guard("answer-differences", where={"feature": "age"}), context(), NOW)
+
+
+def of_outputs(whole: float | None, **parts: float) -> Answer:
+    values = {"": whole, **parts}
+    found = ((name, value) for name, value in values.items() if value is not None)
+    return Answer(
+        "vector",
+        tuple(Series({"output": name} if name else {}, ((NOW.timestamp(), value),)) for name, value in found),
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "subject"),
+    [
+        ({"SCORES": 0.3, "CLASS": 0.05}, "worst output SCORES: 0.3"),
+        ({"SCORES": 0.0, "CLASS": 0.0}, ""),
+        ({"CLASS": float("nan")}, ""),
+        ({}, ""),
+    ],
+    ids=["the worst one", "none differs", "no number", "an observer that tells of none"],
+)
+def test_of_several_outputs_the_value_is_that_of_all_and_the_worst_is_named(
+    parts: dict[str, float], subject: str
+) -> None:
+    wished = guard("answer-differences", minSamples=100)
+    count = Answer("vector", (Series({}, ((NOW.timestamp(), 900.0),)),))
+    reading = read(wished, of_outputs(0.33, **parts), count)
+    assert (reading.value, reading.samples, reading.subject) == (0.33, 900, subject)
+    few = read(guard("answer-differences", minSamples=901), of_outputs(0.33, **parts), count)
+    assert (few.value, few.samples) == (None, 900)
+
+
+def test_outputs_without_the_value_of_all_are_no_value() -> None:
+    count = Answer("vector", (Series({}, ((NOW.timestamp(), 900.0),)),))
+    reading = read(guard("answer-differences"), of_outputs(None, SCORES=0.3), count)
+    assert reading.value is None
+
+
+def test_a_breach_names_the_worst_output_and_its_share() -> None:
+    answers: dict[str, Answer | Failure] = {
+        "value": of_outputs(0.33, SCORES=0.3, CLASS=0.05),
+        "samples": Answer("vector", (Series({}, ((NOW.timestamp(), 900.0),)),)),
+    }
+    found = judge_guard(guard("answer-differences", breaches=1, of=1), context(), answers, NOW)
+    assert (found.verdict, found.value, found.drift) == (Verdict.BREACH, 0.33, "")
+    assert found.message == (
+        "answer-differences is 0.33 over 10m (900 requests), must be <= 0.2 (worst output SCORES: 0.3)"
+    )

@@ -17,7 +17,7 @@ from modelrollout.observer.following import Follower, Profiles
 from modelrollout.observer.limits import Limits
 from modelrollout.observer.registry import Registry
 from modelrollout.observer.rpc import Askers
-from modelrollout.observer.target import FLIP_LIMIT
+from modelrollout.observer.target import FLIP_LIMIT, OUTPUT_LIMIT
 from modelrollout.observer.tensors import Tensor
 from modelrollout.observer.wishes import Arms, Directory, wish_of
 from modelrollout.ports import TransientError
@@ -286,6 +286,40 @@ def test_flips_are_bounded_whatever_becomes_of_the_profile() -> None:
         compared = target.comparisons["digits-b", "digits-a"]
         assert sum(compared.flips.values()) == compared.differing == 40
         assert len({name for pair in compared.flips for name in pair}) == FLIP_LIMIT + 1
+
+
+def answer_of(differing: set[int], outputs: int) -> dict[str, Tensor]:
+    numbers = {f"O{place}": float(place in differing) for place in range(outputs)}
+    return {name: Tensor(name, "FP32", (1,), np.array([number], dtype=np.float32)) for name, number in numbers.items()}
+
+
+def test_outputs_that_differ_are_counted_by_name_and_bounded_and_a_request_once() -> None:
+    registry = following(status={"phase": "Progressing", "revisions": {"stable": "digits-a", "candidate": "digits-b"}})
+    target, arms, many = registry.targets["digits"], ("digits-a", "digits-b"), OUTPUT_LIMIT + 5
+    candidate_only = {"X": Tensor("X", "FP32", (1,), np.zeros(1, dtype=np.float32))}
+    for differing in ({1, 3}, {3}, set(range(OUTPUT_LIMIT, many)), set[int]()):
+        given = {**answer_of(differing, many), **candidate_only}
+        target.answered("", {arms[0]: answer_of(set(), many), arms[1]: given}, arms, 0.0)
+    target.answered("", {arms[0]: answer_of(set(), many), arms[1]: None}, arms, 0.0)
+    compared = target.comparisons["digits-b", "digits-a"]
+    assert (compared.compared, compared.differing) == (4, 3)
+    assert len(compared.outputs) == OUTPUT_LIMIT + 1
+    told = {name: number for name, number in compared.outputs.items() if number}
+    assert told == {"O1": 1, "O3": 2, "other": 1}, "five outputs beyond the bound, one request"
+    text = Exposition(registry, "p", lambda: (0, 0.0)).text()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    names = {sample.labels["output"] for sample in families["modelrollout_observer_differing_outputs"].samples}
+    assert len(names) == OUTPUT_LIMIT + 1, "also those that never differ"
+    kinds = {
+        (sample.labels["output"], sample.labels["kind"]): sample.value
+        for sample in families["modelrollout_observer_differing"].samples
+    }
+    assert {key: number for key, number in kinds.items() if number} == {
+        ("O1", "value"): 1,
+        ("O3", "value"): 2,
+        ("other", "value"): 1,
+        ("", "error"): 1,
+    }
 
 
 def metadata(*inputs: str) -> Any:

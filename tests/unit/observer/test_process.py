@@ -137,9 +137,10 @@ async def test_both_arms_are_asked_and_compared() -> None:
     pair = {"revision": "digits-b", "stable": "digits-a"}
     assert value(samples, "compared_total", **pair) == 20
     assert value(samples, "differing_requests_total", **pair) == 20
-    assert value(samples, "differing_total", kind="label", **pair) == 20
-    assert value(samples, "differing_total", kind="value", **pair) == 20
-    assert value(samples, "differing_total", kind="shape", **pair) == 0
+    for output, differing in (("P", {"value": 20, "label": 0}), ("Y", {"value": 20, "label": 20})):
+        assert value(samples, "differing_outputs_total", output=output, **pair) == 20
+        for kind in ("value", "label", "shape"):
+            assert value(samples, "differing_total", kind=kind, output=output, **pair) == differing.get(kind, 0)
     assert value(samples, "label_flips_total", **{**pair, "from": "0", "to": "1"}) == 20
     assert value(samples, "output_total", revision="digits-a", output="Y", bin="0") == 20
     assert value(samples, "output_total", revision="digits-b", output="Y", bin="1") == 20
