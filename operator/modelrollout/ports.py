@@ -111,7 +111,7 @@ class WarmReport:
     latencies: tuple[float, ...] = ()
 
 
-Scalar = bool | int | float | str
+Scalar = bool | int | float | str | bytes
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,10 @@ class Signature:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor with its numbers (or texts, for BYTES), row by row: as many as the product of ``shape``."""
+    """A tensor with its numbers, row by row: as many as the product of ``shape``.
+
+    Of BYTES the entries are texts, and bytes only where those are no UTF-8: so each value is written in one way.
+    """
 
     name: str
     datatype: str

@@ -34,7 +34,7 @@ def to_array(tensor: Tensor) -> Array:
         values = np.array(tensor.data, dtype=_dtype(tensor.name, tensor.datatype))
         return Array(tensor.name, tensor.datatype, values.reshape(tensor.shape))
     texts = np.empty(len(tensor.data), dtype=np.object_)
-    texts[:] = [str(text).encode("utf-8", "replace") for text in tensor.data]
+    texts[:] = [entry if isinstance(entry, bytes) else str(entry).encode("utf-8") for entry in tensor.data]
     return Array(tensor.name, tensor.datatype, texts.reshape(tensor.shape))
 
 
@@ -48,11 +48,19 @@ def refuse_large(name: str, datatype: str, shape: Sequence[int], size: int) -> N
 
 
 def from_array(name: str, datatype: str, values: numpy.typing.NDArray[Any]) -> Tensor:
-    """The tensor. Bytes that are no UTF-8 are escaped."""
+    """The tensor."""
     flat = (values.astype("f4") if datatype == "BF16" else values).ravel().tolist()
     if datatype == "BYTES":
-        flat = [each.decode("utf-8", "backslashreplace") if isinstance(each, bytes) else str(each) for each in flat]
+        flat = [as_text(each) if isinstance(each, bytes) else str(each) for each in flat]
     return Tensor(name, datatype, tuple(int(size) for size in values.shape), tuple(flat))
+
+
+def as_text(entry: bytes) -> str | bytes:
+    """An entry of BYTES as the ports have it: a text, unless it is no UTF-8."""
+    try:
+        return entry.decode("utf-8")
+    except UnicodeDecodeError:
+        return entry
 
 
 def to_inputs(arrays: Sequence[Array]) -> list[Any]:
@@ -69,17 +77,31 @@ def to_inputs(arrays: Sequence[Array]) -> list[Any]:
 def to_message(model: str, arrays: Sequence[Array]) -> bytes:
     """A ModelInferRequest as it goes over the wire: made once for many sendings."""
     from tritonclient.grpc import service_pb2
-    from tritonclient.utils import serialize_byte_tensor
 
     request = service_pb2.ModelInferRequest(model_name=model, id="modelrollout-load")
     for array in arrays:
         request.inputs.add(name=array.name, datatype=array.datatype, shape=array.values.shape)
-        if array.datatype == "BYTES":
-            packed = serialize_byte_tensor(array.values)
-            request.raw_input_contents.append(packed.item() if packed.size else b"")
-        else:
-            request.raw_input_contents.append(array.values.tobytes())
+        request.raw_input_contents.append(to_bytes(array))
     return bytes(request.SerializeToString())
+
+
+def to_bytes(array: Array) -> bytes:
+    """As both protocols have it in binary: little-endian, of BYTES each entry behind its length."""
+    from tritonclient.utils import serialize_byte_tensor
+
+    if array.datatype != "BYTES":
+        return array.values.tobytes()
+    packed = serialize_byte_tensor(array.values)
+    return bytes(packed.item()) if packed.size else b""
+
+
+def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Tensor:
+    """The tensor of such bytes; raises ValueError or struct.error where they do not fit the shape."""
+    import numpy as np
+    from tritonclient.utils import deserialize_bytes_tensor
+
+    values = deserialize_bytes_tensor(raw) if datatype == "BYTES" else np.frombuffer(raw, _dtype(name, datatype))
+    return from_array(name, datatype, values.reshape(tuple(shape)))
 
 
 def made_up(tensors: Sequence[Any]) -> Iterator[list[Array]]:

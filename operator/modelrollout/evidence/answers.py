@@ -13,6 +13,8 @@ from modelrollout.ports import Scalar, Tensor
 DEFAULT_RELATIVE = 1e-5
 """What a number of an output that has no tolerance of its own may be off, as a share of the expected one."""
 
+_SHOWN_BYTES = 16
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -79,7 +81,7 @@ def _numbers(expected: Tensor, answer: Tensor, absolute: float, relative: float)
     if not differing:
         return "", largest
     wanted, got = expected.data[at], answer.data[at]
-    by = f" ({worst:.3g} off)" if math.isfinite(worst) else ""
+    by = f" ({worst:.3g} off)" if math.isfinite(worst) else _apart(wanted, got)
     place_words = f" at {_place(at, expected.shape)}" if len(expected.data) > 1 else ""
     many = f"; {differing} of {len(expected.data)} entries differ" if differing > 1 else ""
     return f"expected {_shown(wanted)}{place_words}, got {_shown(got)}{by}{many}", largest
@@ -87,7 +89,7 @@ def _numbers(expected: Tensor, answer: Tensor, absolute: float, relative: float)
 
 def _distance(wanted: Scalar, got: Scalar) -> float:
     """How far apart; 0 for two NaN, infinite where there is no number for it."""
-    if isinstance(wanted, str) or isinstance(got, str) or isinstance(wanted, bool) or isinstance(got, bool):
+    if isinstance(wanted, str | bytes | bool) or isinstance(got, str | bytes | bool):
         return math.inf
     if math.isnan(wanted) and math.isnan(got):
         return 0.0
@@ -118,7 +120,7 @@ def _greatest(row: Sequence[Scalar], count: int) -> list[int]:
 
     def order(place: int) -> tuple[float, int]:
         value = row[place]
-        number = float(value) if not isinstance(value, str) and value == value else -math.inf
+        number = float(value) if not isinstance(value, str | bytes) and value == value else -math.inf
         return -number, place
 
     return sorted(range(len(row)), key=order)[:count]
@@ -132,7 +134,20 @@ def _place(index: int, shape: Sequence[int]) -> str:
     return f"[{', '.join(str(place) for place in reversed(places))}]"
 
 
+def _apart(wanted: Scalar, got: Scalar) -> str:
+    """From where on two values of BYTES differ, in words; empty where what is shown of them tells it."""
+    one, other = (each.encode() if isinstance(each, str) else each for each in (wanted, got))
+    if not (isinstance(one, bytes) and isinstance(other, bytes)):
+        return ""
+    same = next((place for place, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+    same = min(len(one), len(other)) if same is None else same
+    return f" (the same for {same} bytes)" if same >= _SHOWN_BYTES else ""
+
+
 def _shown(value: Scalar) -> str:
+    if isinstance(value, bytes):
+        more = "..." if len(value) > _SHOWN_BYTES else ""
+        return f"{len(value)} bytes {value[:_SHOWN_BYTES].hex()}{more}"
     if isinstance(value, str):
         return f'"{value[:60]}"'
     return f"{value:.7g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,8 @@ Whoever wrote the file gets a sentence that names the place; nothing in it makes
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import math
 import struct
@@ -32,6 +34,9 @@ INTEGERS = {
 }
 FLOATS = {"FP16": 65504.0, "BF16": 3.3895313892515355e38, "FP32": 3.4028234663852886e38, "FP64": math.inf}
 DATATYPES = (*INTEGERS, *FLOATS, "BOOL", "BYTES")
+
+
+_B64 = '{"b64": "..."}'
 
 
 class GoldenError(Exception):
@@ -204,6 +209,8 @@ def _tensors(value: object, where: str) -> tuple[Tensor, ...]:
 def _tensor(entry: object, where: str) -> Tensor:
     if not isinstance(entry, dict):
         raise GoldenError(f"{where} must be an object, it is {_shown(entry)}")
+    if "data" not in entry and "binary_data_size" in (entry.get("parameters") or ()):
+        raise GoldenError(f"{where}: its data are outside the JSON (binary_data_size): write data, bytes as {_B64}")
     missing = next((key for key in ("name", "datatype", "shape", "data") if key not in entry), None)
     if missing:
         raise GoldenError(f"{where}: {missing} is missing; a tensor has name, datatype, shape and data")
@@ -253,7 +260,7 @@ def _flat(value: object, where: str) -> tuple[list[Any], tuple[int, ...]]:
 
 def _typed(data: list[Any], datatype: str, where: str) -> tuple[Scalar, ...]:
     if datatype == "BYTES":
-        return tuple(_checked(data, where, datatype, lambda item: type(item) is str, "a text"))
+        return tuple(_bytes(item, f"{where}[{number}]") for number, item in enumerate(data))
     if datatype == "BOOL":
         return tuple(map(bool, _checked(data, where, datatype, lambda item: item in (0, 1), "true or false")))
     if datatype in INTEGERS:
@@ -263,6 +270,28 @@ def _typed(data: list[Any], datatype: str, where: str) -> tuple[Scalar, ...]:
     most = FLOATS[datatype]
     _checked(data, where, datatype, lambda item: _is_float(item, most), "a number that it can hold (NaN is one)")
     return tuple(rounded(data, datatype))
+
+
+def _bytes(item: object, where: str) -> str | bytes:
+    """A text, or ``{"b64": "..."}`` for bytes that are none; what is UTF-8 is a text, however it is written."""
+    if isinstance(item, dict) and set(item) == {"b64"} and isinstance(item["b64"], str):
+        try:
+            found = base64.b64decode(item["b64"].encode("ascii"), validate=True)
+        except (ValueError, binascii.Error) as error:
+            why = "it has characters that base64 has not" if isinstance(error, UnicodeEncodeError) else str(error)
+            raise GoldenError(f"{where}.b64 is not base64: {clean(why, 120)}") from None
+        try:
+            return found.decode("utf-8")
+        except UnicodeDecodeError:
+            return found
+    if not isinstance(item, str):
+        fields = f" with {_quoted(', '.join(map(str, item)))}" if isinstance(item, dict) else ""
+        raise GoldenError(f"{where} is {_shown(item)}{fields}; BYTES needs a text, or {_B64} for other bytes")
+    try:
+        item.encode("utf-8")
+    except UnicodeEncodeError:
+        raise GoldenError(f"{where} has half of a surrogate pair: write bytes that are no text as {_B64}") from None
+    return item
 
 
 def rounded(data: Sequence[float], datatype: str) -> list[float]:
@@ -311,11 +340,13 @@ def _written(request: GoldenRequest) -> dict[str, Any]:
     return {"name": request.name, "inputs": tensors(request.inputs), "outputs": tensors(request.outputs)}
 
 
-def _short(tensor: Tensor) -> Sequence[Scalar]:
-    """FP32 with the nine digits that tell any two of them apart; half of the text of seventeen."""
+def _short(tensor: Tensor) -> Sequence[Scalar | dict[str, str]]:
+    """FP32 with the nine digits that tell any two of them apart, half of the text of seventeen; bytes as base64."""
+    if tensor.datatype == "BYTES":
+        return [{"b64": base64.b64encode(each).decode()} if isinstance(each, bytes) else each for each in tensor.data]
     if tensor.datatype not in ("FP32", "FP16", "BF16"):
         return tensor.data
-    return [float(f"{number:.9g}") for number in tensor.data]
+    return [float(f"{float(number):.9g}") for number in tensor.data]
 
 
 def _shown(value: object) -> str:

@@ -14,6 +14,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from modelrollout.adapters.triton import TritonModelServer, WarmLimits
+from modelrollout.adapters.triton_tensors import from_bytes, to_array, to_message
 from modelrollout.ports import Burst, ModelError, PodTarget, Tensor, TransientError, WarmReport
 
 QUICK = WarmLimits(seconds=5.0, poll_seconds=0.01)
@@ -262,7 +263,7 @@ async def infer(triton: FakeTriton, *inputs: Tensor) -> tuple[Tensor, ...]:
         ("BF16", b"\x80?\x00@", "(1.0, 2.0)"),
         ("INT8", b"\xff\x01", "(-1, 1)"),
         ("BOOL", b"\x00\x01", "(False, True)"),
-        ("BYTES", b"\x01\x00\x00\x00a\x02\x00\x00\x00\xff\xc3", r"('a', '\\xff\\xc3')"),
+        ("BYTES", b"\x01\x00\x00\x00a\x02\x00\x00\x00\xff\xc3", r"('a', b'\xff\xc3')"),
     ],
 )
 async def test_answers_of_every_kind(datatype: str, raw: bytes, data: str) -> None:
@@ -298,10 +299,15 @@ async def test_a_refusal_is_an_answer_and_silence_is_none() -> None:
 
 @pytest.mark.parametrize("datatype", ["FP16", "BF16", "FP64", "INT64", "UINT8", "BOOL", "BYTES"])
 async def test_inputs_of_a_golden_set_of_every_type(datatype: str) -> None:
-    data: tuple[Any, ...] = ("a", "ü") if datatype == "BYTES" else (1, 0)
+    data: tuple[Any, ...] = ("ü", b"\xff\x00") if datatype == "BYTES" else (1, 0)
+    tensor = Tensor("x", datatype, (2,), data)
     triton = FakeTriton(answer=service_pb2.ModelInferResponse(model_name="digits"))
-    assert await infer(triton, Tensor("x", datatype, (2,), data)) == ()
+    assert await infer(triton, tensor) == ()
     assert [(list(each.shape), each.datatype) for each in triton.asked[0].inputs] == [([2], datatype)]
+    (raw,) = triton.asked[0].raw_input_contents
+    # what a burst sends is the same, and both are what the tensor says
+    assert service_pb2.ModelInferRequest.FromString(to_message("m", [to_array(tensor)])).raw_input_contents == [raw]
+    assert from_bytes("x", datatype, (2,), raw) == tensor
 
 
 async def test_a_burst_counts_every_error() -> None:

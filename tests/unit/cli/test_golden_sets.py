@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from modelrollout.adapters.rest import LENGTH
 from modelrollout.cli import main
 from modelrollout.cli.pbtxt import PbtxtError, with_parameter
 from modelrollout.evidence.golden import read_golden
@@ -39,6 +41,8 @@ class Model:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.asked: list[Any] = []
         self.drift = 0.0
+        self.blob = self.reply = b""
+        """What comes and goes behind the JSON."""
 
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
         what = path.removeprefix("/v2/models/digits")
@@ -64,12 +68,18 @@ def served() -> Iterator[tuple[Model, str]]:
             self._answer(None)
 
         def do_POST(self) -> None:
-            self._answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            length = int(self.headers.get(LENGTH, len(body)))
+            model.blob = body[length:]
+            self._answer(json.loads(body[:length]))
 
         def _answer(self, body: Any) -> None:
             status, found = model.answer(self.path, body)
             data = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
+            if model.reply:
+                self.send_header(LENGTH, str(len(data)))
+                data += model.reply
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -84,6 +94,75 @@ def served() -> Iterator[tuple[Model, str]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+ECHO = {
+    "name": "digits",
+    "versions": ["1"],
+    "inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1]}, {"name": "h", "datatype": "FP16", "shape": [-1]}],
+    "outputs": [{"name": "y", "datatype": "BYTES", "shape": [-1]}, {"name": "z", "datatype": "BF16", "shape": [-1]}],
+}
+
+
+def echoing(model: Model, sizes: tuple[int, int] = (10, 4)) -> None:
+    """A server with binary tensors, whose answers are the text a, the byte ff, and BF16 1 and NaN."""
+    model.config = {"max_batch_size": 0}
+    model.answers[""] = (200, ECHO)
+    y, z = ({"binary_data_size": size} for size in sizes)
+    outputs = [
+        {"name": "y", "datatype": "BYTES", "shape": [2], "parameters": y},
+        {"name": "z", "datatype": "BF16", "shape": [2], "parameters": z},
+    ]
+    model.answers["/infer"] = (200, {"outputs": outputs})
+    model.answers["/v2"] = (200, {"name": "triton", "extensions": ["classification", "binary_tensor_data"]})
+    model.reply = b"\x01\0\0\0a\x01\0\0\0\xff\x80?\xc0\x7f"
+
+
+REQUEST = [
+    {"name": "x", "datatype": "BYTES", "shape": [2], "data": ["ü", {"b64": "/9j/"}]},
+    {"name": "h", "datatype": "FP16", "shape": [2], "data": [1, math.inf]},
+]
+
+
+def test_bytes_and_half_floats_go_as_binary_tensors_over_rest(served: tuple[Model, str], tmp_path: Path) -> None:
+    model, url = served
+    echoing(model)
+    requests, file = tmp_path / "requests.json", tmp_path / "golden.json"
+    requests.write_text(json.dumps([{"inputs": REQUEST}]))
+    found = call("record", requests, "--url", url, "--model", "digits", "-o", file)
+    assert found.exit_code == 0, found.output
+    assert model.blob == b"\x02\0\0\0\xc3\xbc\x03\0\0\0\xff\xd8\xff" + b"\x00<\x00|"
+    y, z = json.loads(file.read_text())["requests"][0]["outputs"]
+    assert (y["data"], z["data"][0], math.isnan(z["data"][1])) == (["a", {"b64": "/w=="}], 1.0, True)
+    assert call("check", file, "--url", url, "--model", "digits").exit_code == 0
+    model.reply = model.reply.replace(b"\xff", b"\xfe", 1)
+    wrong = call("check", file, "--url", url, "--model", "digits")
+    assert "output y: expected 1 bytes ff at [1], got 1 bytes fe" in wrong.output
+
+
+@pytest.mark.parametrize("sizes", [(11, 4), (10, 5), (10, -1), (3, 4), (10, 2), (2**70, 4)])
+def test_binary_answers_that_lie_about_their_size_are_named(
+    served: tuple[Model, str], tmp_path: Path, sizes: tuple[int, int]
+) -> None:
+    model, url = served
+    echoing(model, sizes)
+    requests = tmp_path / "requests.json"
+    requests.write_text(json.dumps([{"inputs": REQUEST}]))
+    found = call("record", requests, "--url", url, "--model", "digits", "-o", tmp_path / "golden.json")
+    assert found.exit_code != 0
+    assert "answers with outputs that cannot be read" in found.output
+
+
+def test_bytes_cannot_be_asked_of_a_server_without_binary_tensors(served: tuple[Model, str], tmp_path: Path) -> None:
+    model, url = served
+    echoing(model)
+    del model.answers["/v2"]
+    requests = tmp_path / "requests.json"
+    requests.write_text(json.dumps([{"inputs": REQUEST}]))
+    found = call("record", requests, "--url", url, "--model", "digits", "-o", tmp_path / "golden.json")
+    assert found.exit_code != 0
+    assert "input x has bytes that are no text, and the server takes no binary tensors over REST" in found.output
+    assert "ask it by gRPC" in found.output
 
 
 def call(*words: object) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import time
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelrollout.adapters.triton_tensors import as_text
 from modelrollout.api.gates import OutputTolerance
 from modelrollout.evidence.answers import compare
 from modelrollout.evidence.golden import (
@@ -147,7 +149,18 @@ def test_nan_and_infinities_are_numbers() -> None:
         (tensor([10**40], "INT64"), "data[0] is a number of very many digits; INT64"),
         (tensor([True], "INT32"), 'data[0] is "True"; INT32'),
         (tensor([2], "BOOL"), 'data[0] is "2"; BOOL needs true or false'),
-        (tensor([1], "BYTES"), 'data[0] is "1"; BYTES needs a text'),
+        (tensor([1], "BYTES"), 'data[0] is "1"; BYTES needs a text, or {"b64": "..."} for other bytes'),
+        (tensor([{"b64": "_9j_"}], "BYTES"), "requests[0].inputs[0].data[0].b64 is not base64: Only base64 data"),
+        (tensor(["a", {"b64": "/9j"}], "BYTES"), "data[1].b64 is not base64: Incorrect padding"),
+        (tensor([{"b64": "/9j/ü"}], "BYTES"), "data[0].b64 is not base64: it has characters that base64 has not"),
+        (tensor([{"b64": 7}], "BYTES"), 'data[0] is an object with "b64"; BYTES needs a text, or {"b64": "..."}'),
+        (tensor([{"b64": "", "x": 1}], "BYTES"), 'data[0] is an object with "b64, x"; BYTES needs'),
+        (tensor([{"b64": "AAAA"}], "UINT8"), "data[0] is an object; UINT8 needs a whole number"),
+        (tensor(["\ud83d"], "BYTES"), "data[0] has half of a surrogate pair: write bytes that are no text as"),
+        (
+            document({**GOOD, "inputs": [{"name": "x", "datatype": "BYTES", "parameters": {"binary_data_size": 9}}]}),
+            "requests[0].inputs[0]: its data are outside the JSON (binary_data_size): write data, bytes as",
+        ),
         (tensor(["a"]), 'data[0] is "a"; FP32 needs a number'),
         (tensor([None]), "data[0] is not there; FP32 needs a number"),
         (tensor([1e39]), 'data[0] is "1e+39"; FP32 needs a number that it can hold'),
@@ -203,6 +216,28 @@ def test_what_is_written_reads_the_same() -> None:
     assert found.inputs == request.inputs
     assert found.outputs[0].data[0] == numbers.data[0]
     assert str(found.outputs) == str(request.outputs)
+
+
+PICTURE = bytes(range(256)) * 2
+
+
+def test_bytes_that_are_no_text_are_written_in_base64_and_read_the_same() -> None:
+    image = Tensor("x", "BYTES", (2, 2), (PICTURE, "a text", b"\xff", ""))
+    text = write_golden("digits", (GoldenRequest("r", (image,), (image,)),))
+    written = json.loads(text)["requests"][0]["inputs"][0]["data"]
+    assert written[1:] == ["a text", {"b64": "/w=="}, ""]
+    assert base64.b64decode(written[0]["b64"]) == PICTURE
+    (found,) = read_golden(text)
+    assert (found.inputs, found.outputs) == ((image,), (image,))
+
+
+@given(st.lists(st.binary(max_size=12), min_size=1, max_size=4))
+def test_a_value_is_the_same_however_it_is_written(values: list[bytes]) -> None:
+    """Base64 of a text is that text: what the model answers has one form only to be compared with."""
+    encoded = [{"b64": base64.b64encode(value).decode()} for value in values]
+    (found,) = read_golden(tensor(encoded, "BYTES"))
+    assert found.inputs[0].data == tuple(map(as_text, values))
+    assert [each.encode() if isinstance(each, str) else each for each in found.inputs[0].data] == values
 
 
 def test_a_set_that_cannot_be_stored_is_not_written() -> None:
@@ -298,6 +333,22 @@ def test_answers_that_are_the_expected_ones(wanted: Any, got: Any, more: dict[st
         ([7], [8], {"datatype": "INT64"}, "expected 7, got 8 (1 off)"),
         ([2**63 - 1], [2**63 - 2], {"datatype": "INT64"}, "expected 9223372036854775807, got 9223372036854775806"),
         (["a"], ["b"], {"datatype": "BYTES", "absolute": 1.0}, 'expected "a", got "b"'),
+        ([b"\xff\x00"], [b"\xff\x01"], {"datatype": "BYTES"}, "expected 2 bytes ff00, got 2 bytes ff01"),
+        (["a"], [b"\xff"], {"datatype": "BYTES"}, 'expected "a", got 1 bytes ff'),
+        (
+            [PICTURE],
+            [PICTURE[:300] + b"!" + PICTURE[301:]],
+            {"datatype": "BYTES"},
+            "expected 512 bytes 000102030405060708090a0b0c0d0e0f..., got 512 bytes "
+            "000102030405060708090a0b0c0d0e0f... (the same for 300 bytes)",
+        ),
+        (
+            [PICTURE],
+            [PICTURE[:-1]],
+            {"datatype": "BYTES"},
+            "got 511 bytes 000102030405060708090a0b0c0d0e0f... (the same",
+        ),
+        (["a" * 99], ["a" * 98 + "b"], {"datatype": "BYTES"}, "(the same for 98 bytes)"),
         ([True], [False], {"datatype": "BOOL"}, "expected True, got False"),
         ([0.1, 0.7, 0.2], [0.8, 0.7, 0.2], {"top_k": 1}, "expected the greatest entries [1], got [0]"),
         ([0.1, 0.7, 0.2], [0.3, 0.9, 0.1], {"top_k": 2}, "expected the greatest entries [1, 2], got [1, 0]"),
