@@ -176,7 +176,11 @@ def values_schema() -> str:
                 annotations={"type": "boolean"},
                 service={"type": "boolean"},
                 serviceMonitor=section(enabled={"type": "boolean"}, interval=interval, labels=words),
-                prometheusRule=section(enabled={"type": "boolean"}, labels=words),
+                prometheusRule=section(
+                    enabled={"type": "boolean"},
+                    labels=words,
+                    runbookUrl={"type": "string", "pattern": "^(https?://[^#]+)?$"},
+                ),
             ),
             networkPolicy=section(enabled={"type": "boolean"}),
             observer=section(

@@ -36,6 +36,7 @@ class _Seen:
     """What the series of one ModelDeployment are made of.
 
     ``bounds`` are (guard, ``max`` or ``min``, value), ``drift`` (subject, SLI, value); ``drifts`` None: nobody looks.
+    ``conditions`` are (type, reason, whether it is True); one that is Unknown is left out.
     """
 
     phase: Phase
@@ -44,6 +45,7 @@ class _Seen:
     bounds: tuple[tuple[str, str, float], ...] = ()
     drift: tuple[tuple[str, str, float], ...] = ()
     drifts: bool | None = None
+    conditions: tuple[tuple[str, str, bool], ...] = ()
 
 
 class Telemetry:
@@ -128,6 +130,11 @@ class Telemetry:
             bounds,
             drift,
             None if drifts is None else drifts is ConditionStatus.TRUE,
+            tuple(
+                (each.type, each.reason, each.status is ConditionStatus.TRUE)
+                for each in status.conditions
+                if each.status is not ConditionStatus.UNKNOWN
+            ),
         )
         before = self._objects.put((namespace, name), seen)
         # Not when nothing was known before: a restarted operator would count a rollback again.
@@ -278,7 +285,12 @@ class _Objects(Collector):
         drifts = GaugeMetricFamily(
             "modelrollout_drift_detected", "1 while anything is known to drift, 0 while it is looked for.", labels=of
         )
+        condition = GaugeMetricFamily(
+            "modelrollout_condition", "1 where a condition is True, 0 where False.", labels=(*of, "condition", "reason")
+        )
         for key, each in seen:
+            for kind, reason, true in each.conditions:
+                condition.add_metric((*key, kind, reason), true)
             phase.add_metric((*key, each.phase.value), 1)
             for revision, share in each.weights:
                 weight.add_metric((*key, revision), share)
@@ -298,4 +310,4 @@ class _Objects(Collector):
                 drift.add_metric((*key, subject, sli), measured)
             if each.drifts is not None:
                 drifts.add_metric(key, each.drifts)
-        yield from (phase, weight, value, verdict, threshold, samples, confidence, baseline, drift, drifts)
+        yield from (phase, condition, weight, value, verdict, threshold, samples, confidence, baseline, drift, drifts)

@@ -69,11 +69,13 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(programs: Path, folder: Path) -> Iterator[Prometheus]:
-    """Run one inside the block, with its data in ``folder``."""
+def prometheus(programs: Path, folder: Path, rules: str = "") -> Iterator[Prometheus]:
+    """Run one inside the block, with its data in ``folder``; ``rules`` are groups of rules, checked as it starts."""
     (port,) = free_ports(1)
     config = folder / "prometheus.yml"
-    config.write_text("storage: {tsdb: {out_of_order_time_window: 2000d}}\n")
+    rule_file = folder / "rules.yml"
+    rule_file.write_text(rules)
+    config.write_text(f"rule_files: ['{rule_file}']\nstorage: {{tsdb: {{out_of_order_time_window: 2000d}}}}\n")
     command = [
         str(programs / "prometheus"),
         f"--config.file={config}",

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from modelrollout.api.reasons import ConditionType, EventReason
 from modelrollout.api.status import Phase
 from modelrollout.observer.exposition import Exposition
 from modelrollout.observer.registry import Registry
@@ -323,9 +324,14 @@ def test_the_namespace_of_a_modeldeployment_survives_the_scrape_of_the_operator(
     assert endpoint["honorLabels"] is True
 
 
+def alerts(**rule: Any) -> list[Manifest]:
+    values = json.dumps({"metrics": {"prometheusRule": {"enabled": True, **rule}}})
+    rules: list[Manifest] = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    return rules
+
+
 def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
-    values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
-    rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    rules = alerts()
     telemetry = Telemetry()
     known = {family.name for family in telemetry.registry.collect()}
     observed = Exposition(Registry(time.monotonic, time.time), "p", lambda: (0, 0.0)).text()
@@ -335,16 +341,80 @@ def test_the_alerts_ask_for_series_that_the_operator_has() -> None:
         asked = set(re.findall(r"\bmodelrollout_\w+", rule["expr"]))
         assert asked
         assert {name.removesuffix("_total") for name in asked} <= known
-        for phase in re.findall(r'phase="(\w+)"', rule["expr"]):
-            assert phase in set(Phase)
+        for phases in re.findall(r'phase=~?"([\w|]+)"', rule["expr"]):
+            assert set(phases.split("|")) <= set(Phase)
+        for kind in re.findall(r'condition="(\w+)"', rule["expr"]):
+            assert kind in set(ConditionType)
+        for words in re.findall(r'reason!?[=~]+"([\w|]+)"', rule["expr"]):
+            assert set(words.split("|")) <= {*EventReason, "NothingServes", "Recreating", "Stuck"}
         for outcome in re.findall(r'outcome="(\w+)"', rule["expr"]):
             assert f'outcome="{outcome}"' in observed
     assert not [body for body in rendered("ops") if body["kind"] == "PrometheusRule"]
 
 
+def test_every_alert_says_what_it_is_and_has_a_section_of_the_runbook() -> None:
+    sections = re.findall(r"^### (\w+)$", (REPOSITORY / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    names = [rule["alert"] for rule in alerts()]
+    assert len(set(names)) == len(names)
+    assert sorted(sections) == sorted(names)
+    for rule in alerts():
+        assert set(rule["annotations"]) == {"summary", "description"}, "no address is made up"
+        assert rule["labels"]["severity"] in ("info", "warning", "critical")
+    base = "https://runbooks.example.com/modelrollout/runbook.md"
+    for rule in alerts(runbookUrl=base):
+        assert rule["annotations"]["runbook_url"] == f"{base}#{rule['alert'].lower()}"
+    refused = template("ops", {"metrics": {"prometheusRule": {"runbookUrl": "docs/runbook.md"}}})
+    assert refused.returncode != 0
+    assert "runbookUrl" in refused.stderr
+
+
+CASES: list[tuple[str, str, str, float, set[str]]] = [
+    ("Observed", "ObserverMissing", "Idle", 0, {"ModelNotObserved"}),
+    ("Observed", "Copied", "Idle", 1, set()),
+    ("EvidenceAvailable", "SeriesMissing", "Progressing", 0, {"ModelEvidenceMissing"}),
+    ("EvidenceAvailable", "SeriesMissing", "Idle", 0, set()),
+    ("EvidenceAvailable", "Found", "Progressing", 1, set()),
+    ("Ready", "NoPodsReady", "Idle", 0, {"ModelNotReady"}),
+    ("Ready", "NothingServes", "Preparing", 0, set()),
+    ("Ready", "Recreating", "Preparing", 0, set()),
+    ("RouteAccepted", "HostnameTaken", "Invalid", 0, {"ModelRouteNotAccepted"}),
+    ("SpecValid", "SpecInvalid", "Invalid", 0, {"ModelSpecInvalid"}),
+    ("Progressing", "Stuck", "Preparing", 0, {"ModelRolloutObstructed"}),
+    ("Progressing", "AwaitingApproval", "AwaitingApproval", 0, {"ModelRolloutWaitsForAPerson"}),
+    ("WeightEffective", "WeightNotEffective", "Progressing", 0, {"ModelWeightNotEffective"}),
+    ("GuardsPassing", "WorldMoved", "Progressing", 0, {"ModelWorldMoved"}),
+    ("GuardsPassing", "GuardBreached", "Progressing", 0, set()),
+]
+
+
+def test_alerts_on_conditions_fire_for_what_they_are_about_and_for_nothing_else(tmp_path: Path) -> None:
+    """Prometheus itself checks the rules and their texts as it starts."""
+    rules = alerts(runbookUrl="https://runbooks.example.com/runbook.md")
+    groups = yaml.safe_dump({"groups": [{"name": "modelrollout", "rules": rules}]})
+    now = datetime(2026, 11, 1, tzinfo=UTC)
+    with prometheus(programs(), tmp_path, groups) as server:
+        for place, (kind, reason, phase, value, _) in enumerate(CASES):
+            of = {"namespace": "demo", "name": f"m{place}"}
+            named = {"__name__": "modelrollout_condition", "condition": kind, "reason": reason}
+            other = {"__name__": "modelrollout_phase", "phase": phase}
+            server.write([({**of, **named}, [(now.timestamp(), value)]), ({**of, **other}, [(now.timestamp(), 1.0)])])
+        fired: dict[str, set[str]] = {}
+        for rule in rules:
+            for series in server.query(rule["expr"], now).series:
+                fired.setdefault(series.labels.get("name", ""), set()).add(rule["alert"])
+        # Two operators of two namespaces each have a leader of their own.
+        leaders = ({"__name__": "modelrollout_leader", "namespace": of} for of in ("ops", "ops-b"))
+        server.write([(labels, [(now.timestamp(), 1.0)]) for labels in leaders])
+        (expression,) = [rule["expr"] for rule in rules if rule["alert"] == "ModelRolloutNobodyLeads"]
+        assert server.query(expression, now).series == ()
+    assert fired.pop("") == {"ModelRolloutNobodyLeads"}, "absent"
+    assert {name: fired.get(name, set()) for name in (f"m{place}" for place in range(len(CASES)))} == {
+        f"m{place}": expected for place, (*_, expected) in enumerate(CASES)
+    }
+
+
 def test_an_operator_is_stuck_only_while_it_leads_has_work_and_ends_no_turn(tmp_path: Path) -> None:
-    values = json.dumps({"metrics": {"prometheusRule": {"enabled": True}}})
-    rules = one(rendered("ops", values), "PrometheusRule")["spec"]["groups"][0]["rules"]
+    rules = alerts()
     (expression,) = [rule["expr"] for rule in rules if rule["alert"] == "ModelRolloutStuck"]
     now = datetime(2026, 11, 1, tzinfo=UTC)
     at = now.timestamp()

@@ -63,6 +63,22 @@ def test_series_of_a_modeldeployment_follow_what_is_observed() -> None:
     assert series(telemetry, "modelrollout_weight") == {("digits", "demo", "digits-b"): 1.0}
 
 
+def test_conditions_are_one_or_zero_by_their_reason_and_gone_with_the_condition() -> None:
+    telemetry = Telemetry()
+    conditions = (
+        Condition(type="Observed", status=ConditionStatus.FALSE, reason="NotCopied"),
+        Condition(type="Ready", status=ConditionStatus.TRUE, reason="AllPodsReady"),
+        Condition(type="Odd", status=ConditionStatus.UNKNOWN, reason="Nobody"),
+    )
+    telemetry.observe("demo", "digits", status(Phase.IDLE).model_copy(update={"conditions": conditions}))
+    assert series(telemetry, "modelrollout_condition") == {
+        ("Observed", "digits", "demo", "NotCopied"): 0,
+        ("Ready", "digits", "demo", "AllPodsReady"): 1,
+    }
+    telemetry.observe("demo", "digits", status(Phase.IDLE))
+    assert series(telemetry, "modelrollout_condition") == {}
+
+
 def test_guards_come_from_the_evaluation_and_else_from_the_status() -> None:
     telemetry = Telemetry()
     results = (
