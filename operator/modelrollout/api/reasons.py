@@ -140,7 +140,10 @@ class ConditionType(StrEnum):
         "WeightEffective",
         "Both arms get the share of the requests that the routes ask for.",
         "The arms do not get the shares that the routes ask for: evidence and exposure are not what the steps say.",
-        "Look for another route of the hostname, clients that pin a revision, or a gateway that lags behind.",
+        (
+            "Look whether every proxy of the gateway has the newest routes: one that lost the gateway's control plane "
+            "goes on with old weights (restart it). Else something changes the weights on the way."
+        ),
     )
     OBSERVED = (
         "Observed",
@@ -310,7 +313,10 @@ class EventReason(StrEnum):
     WEIGHT_NOT_EFFECTIVE = (
         "WeightNotEffective",
         "The arms do not get the shares of the requests that the routes ask for: the step is held.",
-        "Look for another route of the hostname, clients that pin a revision, or a gateway that lags behind.",
+        (
+            "Look whether every proxy of the gateway has the newest routes: one that lost the gateway's control plane "
+            "goes on with old weights (restart it). Else something changes the weights on the way."
+        ),
     )
     SERIES_MISSING = (
         "SeriesMissing",
