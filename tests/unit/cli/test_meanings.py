@@ -44,6 +44,17 @@ def test_the_evidence_of_a_rollback_has_value_threshold_samples_and_time() -> No
     )
 
 
+def test_drift_at_rest_is_no_nothing_to_do() -> None:
+    webhook = dict(sections(changed("drift-automatic", phase=Phase.IDLE)))["What you can do"]
+    assert webhook[0].startswith("Look at what drifts")
+    assert webhook[1:] == ["kubectl modelrollout retrain digits -n demo"]
+    alone = dict(sections(changed("world-moved", phase=Phase.IDLE)))["What you can do"]
+    assert len(alone) == 1
+    assert alone[0].startswith("Look at what drifts")
+    quiet = dict(sections(changed("drift-automatic", phase=Phase.IDLE, drift=())))["What you can do"]
+    assert quiet == ["Nothing. Apply another version to start a rollout."]
+
+
 def test_evidence_that_the_status_lost_is_taken_from_the_record() -> None:
     found = read("rolled-back")
     assert found.status.rollout is not None

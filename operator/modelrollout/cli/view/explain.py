@@ -309,6 +309,9 @@ def _advice(snapshot: Snapshot) -> list[str]:
         Phase.BAKING: ("skip-step", "rollback"),
         Phase.ROLLED_BACK: ("retry",),
     }.get(snapshot.status.phase, ())
+    if snapshot.status.phase is Phase.IDLE and snapshot.status.drift:
+        advice = "Look at what drifts; where the model is to be trained anew, apply that version with its own profile."
+        commands = () if snapshot.retraining is None else ("retrain",)
     return [advice, *(f"kubectl modelrollout {verb} {name} {at}" for verb in commands)]
 
 
