@@ -49,8 +49,8 @@ class QueryIndicator(BaseModel):
     ``query`` answers one number, or with ``subject`` one series a value of that label; ``samples`` likewise how many
     requests each is made of. ``where`` are the labels that guards may choose, with the label of the series each is
     matched with; None takes any. ``requires`` are parts of spec.observation, ``needs`` selectors of series that are
-    there before any request, ``faults`` selectors of series that must be 0, with what it means where they are not;
-    where one of ``blind`` is not, nothing at all is counted.
+    there before any request, ``faults`` selectors or queries of what must not be above 0,
+    with what it means where it is; where one of ``blind`` is, nothing at all is counted.
     ``drift`` says that a breach is drift of its subject, ``quality`` that it is made of true labels. ``whole``: the
     value is that of all subjects together, the series without that label; the others only tell which is worst.
     ``scope`` inputs: both arms get the same. ``origin`` names the catalog, or ``policy``.
@@ -189,6 +189,8 @@ class _File(BaseModel):
 
     catalog: str
     parts: dict[str, str] = {}
+    faults: dict[str, dict[str, str]] = {}
+    """Faults that several SLIs have, as anchors of YAML."""
     slis: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
 
 

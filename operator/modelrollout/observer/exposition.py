@@ -22,7 +22,7 @@ from modelrollout.observer.target import Compared, Outputs, Plan, Target
 from modelrollout.profile.model import MISSING, OTHER, Numeric, text
 
 PREFIX = "modelrollout_observer_"
-OUTCOMES = ("counted", "dropped", "malformed", "too_large", "unknown_model", "wrong_type")
+OUTCOMES = ("counted", "dropped", "malformed", "too_large", "unknown_model", "unsupported", "wrong_type")
 
 _HELP = {
     "started_timestamp_seconds": "When the counters with this label process began from 0.",

@@ -28,6 +28,7 @@ LABELS_PATH = "/v1/labels"
 MOST_LABELS = 10_000
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _INFER = re.compile(r"/v2/models/([^/?]{1,384})(?:/versions/[^/?]{1,64})?/infer/?(?:\?|$)")
+_GENERATE = re.compile(r"/v2/models/([^/?]{1,384})(?:/versions/[^/?]{1,64})?/generate(?:_stream)?/?(?:\?|$)")
 _IDLE = 75.0
 
 _SILENT = logging.getLogger(f"{__name__}.aiohttp")
@@ -143,6 +144,10 @@ class Mirror:
         """Answer one request. Copies of anything but an inference are not looked at."""
         found = _INFER.match(request.raw_path) if request.method == "POST" else None
         if found is None:
+            generate = _GENERATE.match(request.raw_path) if request.method == "POST" else None
+            if generate is not None:
+                host = request.headers.get("Host", "")
+                self._registry.outcome(Protocol.HTTP, "unsupported", host, unquote(generate[1]))
             return _closing(web.Response(status=202)) if request.body_exists else web.Response(status=202)
         model, host = unquote(found[1]), request.headers.get("Host", "")
         raw_length = request.headers.get(_HEADER_LENGTH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 from modelrollout.observer.comparing import Answer
 from modelrollout.observer.decoding import Inference, from_grpc, from_rest
@@ -66,6 +67,14 @@ class Registry:
             name = next(iter(self.targets))
         self._count(name, protocol, outcome)
 
+    def unsupported(self, message: bytes) -> None:
+        """Count a gRPC request that is not looked at, for the model that it names. Never raises."""
+        try:
+            model = str(self._message(message).model_name)
+        except MalformedError:
+            model = ""
+        self.outcome(Protocol.GRPC, "unsupported", model=model)
+
     def digest(self, copies: Iterable[Copy]) -> list[tuple[Target, Inference]]:
         """Decode and count; returns the requests that the arms shall be asked. Never raises for what it is given."""
         decoded: dict[tuple[str, Protocol], list[Inference]] = {}
@@ -85,7 +94,9 @@ class Registry:
         wanted: list[tuple[Target, Inference]] = []
         for (name, protocol), inferences in decoded.items():
             target = self.targets[name]
-            wanted += [(target, each) for each in target.count(protocol, inferences) if self._is_sampled(target, each)]
+            target.count(protocol, inferences)
+            # Also those that the profile is not about: what the arms answer to them is not known before.
+            wanted += [(target, each) for each in inferences if self._is_sampled(target, each)]
         return wanted
 
     def label(self, name: str | None, entry: object) -> Refusal | None:
@@ -121,7 +132,7 @@ class Registry:
             return Inference(found.model, copy.request_id, found.inputs, found.repeatable)
         return found
 
-    def _message(self, body: bytes) -> object:
+    def _message(self, body: bytes) -> Any:
         if self._parse is None:
             from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
             from tritonclient.grpc import service_pb2
@@ -137,7 +148,10 @@ class Registry:
 
     def _is_sampled(self, target: Target, inference: Inference) -> bool:
         arms, bucket = target.wish.arms, target.bucket
-        if bucket is None or not arms.names or not inference.repeatable:
+        if bucket is None or not arms.names:
+            return False
+        if not inference.repeatable:
+            target.refused["comparison", "not_repeatable"] += 1
             return False
         return bucket.take(self._monotonic())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -23,6 +23,7 @@ from modelrollout.profile.contract import Contract, Tensor
 _LOGGER = logging.getLogger(__name__)
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 CONFIG = "/inference.GRPCInferenceService/ModelConfig"
 REQUEST_ID = "modelrollout-observer"
@@ -34,7 +35,7 @@ _UNKNOWN_ANSWER = 4 * MEBI
 
 
 class RpcServer:
-    """Answers every ModelInfer with an empty response and queues it; other methods are unimplemented."""
+    """Answers every ModelInfer with an empty response and queues it; streams are only counted, others not even."""
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class _Infer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._intake, self._registry, self._monotonic = intake, registry, monotonic
 
     def service(self, handler_call_details: Any) -> Any:
+        if handler_call_details.method == STREAM:
+            return grpc.stream_stream_rpc_method_handler(self._stream)
         if handler_call_details.method != INFER:
             return None
         request_id = ""
@@ -88,6 +91,14 @@ class _Infer(grpc.GenericRpcHandler):  # type: ignore[misc]
         call = _Call(self._intake, self._registry, request_id, self._monotonic)
         # Neither side is decoded here: the body is queued as it came.
         return grpc.unary_unary_rpc_method_handler(call.take)
+
+    async def _stream(self, messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """One stream: counted for the model that its first message names, and ended."""
+        async for body in messages:
+            self._registry.unsupported(body)
+            break
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "streams are not counted")
+        yield b""
 
 
 class _Call:
