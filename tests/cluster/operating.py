@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +14,7 @@ import yaml
 from deploy.demo.place import Place
 
 from tests.cluster.waiting import wait_for
+from tests.ports import free_ports
 
 
 class OperatorProcess:
@@ -35,7 +35,7 @@ class OperatorProcess:
         lasting: int = 12,
     ) -> None:
         self.folder = folder
-        self.metrics_port, self.health_port = free_port(), free_port()
+        self.metrics_port, self.health_port = free_ports(2)
         self.log = folder / "operator.log"
         settings = {
             "namespaces": [namespace],
@@ -110,11 +110,3 @@ class OperatorProcess:
                 return page.status == 200
         except (urllib.error.URLError, OSError):
             return False
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import requests
+
+from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOKEN = "component-tests"
@@ -76,14 +77,18 @@ class ApiServer:
         content_type: str = "application/json",
         **query: str,
     ) -> Answer:
-        """One request; ``query`` like ``dryRun="All"``."""
-        found = self._session.request(
-            method,
-            f"{self.url}{path}?{urlencode(query)}",
-            data=None if body is None else json.dumps(body),
-            headers={"Content-Type": content_type},
-            timeout=30,
-        )
+        """One request; ``query`` like ``dryRun="All"``. Asked to come again (a new CRD's storage), it does so."""
+        for attempt in range(60):
+            found = self._session.request(
+                method,
+                f"{self.url}{path}?{urlencode(query)}",
+                data=None if body is None else json.dumps(body),
+                headers={"Content-Type": content_type},
+                timeout=60,
+            )
+            if found.status_code != requests.codes.too_many_requests:
+                break
+            time.sleep(0.1 * min(attempt, 10))
         return Answer(found.status_code, found.json() if found.content else {})
 
     def kubectl(self, *arguments: str) -> str:
@@ -187,15 +192,6 @@ def process_of(command: list[Any], log: Path) -> Iterator[subprocess.Popen[bytes
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _openssl(*arguments: Any) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import requests
 
 from modelrollout.ports import Answer, Series
-from tests.component.apiserver import eventually, free_ports, process_of
+from tests.component.apiserver import eventually, process_of
+from tests.ports import free_ports
 
 Samples = Sequence[tuple[float, float]]
 """Unix seconds and value, oldest first."""

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from modelrollout import cli
 from modelrollout.cli.observe import _until_stopped
+from tests.ports import free_ports
 
 NOWHERE = """
 apiVersion: v1
@@ -26,14 +27,6 @@ users: [{name: c, user: {token: x}}]
 contexts: [{name: c, context: {cluster: c, user: c}}]
 """
 KINDS = ("http", "grpc", "labels", "metrics")
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 @contextlib.asynccontextmanager
