@@ -11,6 +11,7 @@ from typing import NamedTuple
 from modelrollout.api.gates import ContractMode, Gates
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import GateStatus, ModelDeploymentStatus, Outcome, RolloutStatus
+from modelrollout.api.strategies import Strategy
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
 from modelrollout.rollout.plan import EventPlan
 from modelrollout.rollout.situation import Situation
@@ -55,6 +56,12 @@ _ANNOUNCED = {
     GateState.WARNED: EventReason.GATE_WARNED,
     GateState.SKIPPED: EventReason.GATE_SKIPPED,
 }
+_TEARING = (Strategy.CANARY, Strategy.AB_TEST, Strategy.SHADOW)
+_TORN = (
+    "it serves sequences, and strategy {} leads each request to one of two revisions, or copies some of a sequence: "
+    "requests whose sequence began on the other are refused (400, no error for guards); use BlueGreen or Recreate, or "
+    "let clients keep to a revision (cookie, x-model-revision)"
+)
 _DONE = (GateState.PASSED, GateState.WARNED, GateState.SKIPPED)
 
 
@@ -66,7 +73,7 @@ def of_candidate(situation: Situation) -> Gate | None:
 def with_gates(situation: Situation) -> Situation:
     """The attempt with what its gates said so far; where nothing was said now, what was told stays."""
     gate, attempt = of_candidate(situation), situation.attempt
-    told = () if gate is None else _statuses(gate.checks)
+    told = () if gate is None else _with_sequences(situation, gate, _statuses(gate.checks))
     if situation.status.rollout is None:
         return situation
     # A new operator passes them again one by one: what was told of the others stays meanwhile, if they are asked for.
@@ -82,6 +89,20 @@ def with_gates(situation: Situation) -> Situation:
 def asked(gates: Gates) -> tuple[GateName, ...]:
     """The gates that the spec asks for, in the order in which they are passed."""
     return tuple(name for name in GateName if _KINDS[name].asked(gates))
+
+
+def _with_sequences(situation: Situation, gate: Gate, told: tuple[GateStatus, ...]) -> tuple[GateStatus, ...]:
+    """Say of a contract that is kept what weights do to a model of sequences: no error that a guard sees."""
+    attempt, strategy = situation.attempt, situation.spec.strategy
+    torn = gate.contract is not None and gate.contract.sequences and strategy in _TEARING
+    if not torn or situation.stable is None or attempt.fast_track:
+        return told
+    return tuple(
+        each.model_copy(update={"state": GateState.WARNED, "message": f"{_TORN.format(strategy)}; {each.message}"})
+        if each.name == GateName.CONTRACT and each.state == GateState.PASSED
+        else each
+        for each in told
+    )
 
 
 @lru_cache(maxsize=64)

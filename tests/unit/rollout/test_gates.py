@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from modelrollout.api.contract import Contract
 from modelrollout.api.reasons import EventReason
 from modelrollout.api.status import GateStatus, Phase
 from modelrollout.rollout.observed import Check, Gate, GateName, GateState
@@ -216,3 +217,39 @@ def test_conditions_of_gates_go_with_the_attempt_that_they_are_about() -> None:
     started = later.seeing(gates={}).decide().status
     assert started.phase is Phase.PREPARING
     assert not any(each.type in ("Warm", "ContractKept") for each in started.conditions)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "sequences", "torn"),
+    [
+        ("Canary", True, True),
+        ("ABTest", True, True),
+        ("Shadow", True, True),
+        ("BlueGreen", True, False),
+        ("Recreate", True, False),
+        ("Canary", False, False),
+    ],
+)
+def test_weights_under_a_model_that_serves_sequences_are_warned_of_once(
+    strategy: str, sequences: bool, torn: bool
+) -> None:
+    """A sequence that began on one arm is refused by the other with 400, which no guard counts as an error."""
+    told = replace(CONTRACT, contract=Contract(sequences=sequences))
+    given = Given(strategy=strategy).serving().trying(Phase.VERIFYING, strategy=strategy)
+    running = Check(GateName.GOLDEN_SET, GateState.RUNNING)
+    first = given.seeing(gates=gates(WARM, told, running, state=GateState.RUNNING)).decide()
+    assert [each.reason for each in first.events] == ([EventReason.GATE_WARNED] if torn else [])
+    if torn:
+        condition = next(each for each in first.status.conditions if each.type == "ContractKept")
+        assert (condition.status, condition.reason) == ("False", "Warned")
+        assert "it serves sequences" in condition.message
+        assert condition.message.endswith("; 2 inputs fit")
+        given.status = first.status
+        again = given.decide()
+        assert (again.events, again.status is given.status) == ((), True)
+
+
+def test_a_first_deployment_tears_no_sequences() -> None:
+    told = replace(CONTRACT, contract=Contract(sequences=True))
+    found = gates(WARM, told, Check(GateName.LOAD, GateState.RUNNING), state=GateState.RUNNING)
+    assert not Given().trying(Phase.VERIFYING).seeing(gates=found).decide().events
