@@ -24,10 +24,11 @@ from modelrollout.api.status import (
     TrafficStatus,
 )
 from modelrollout.rollout import capacity
-from modelrollout.rollout.conditions import conditions
+from modelrollout.rollout.conditions import AGAIN, conditions
 from modelrollout.rollout.draft import Draft, shares_in
 from modelrollout.rollout.drift import automatic, drift_message, drifting, ended, is_used, subjects
 from modelrollout.rollout.gates import gate_events
+from modelrollout.rollout.holding import TOLD_FOR
 from modelrollout.rollout.judgement import current, evidence_of_all, in_breach
 from modelrollout.rollout.plan import WHOLE, EventPlan, Plan, RoutePlan, WorkloadPlan
 from modelrollout.rollout.record import arm_statuses, comparison_status, evidence
@@ -277,12 +278,22 @@ def _prune(situation: Situation, state: Draft) -> tuple[str, ...]:
 
 
 def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tuple[EventPlan, ...]:
-    was = _bad(old)
+    was, good = _bad(old), {each.type: each for each in old.conditions if each.status is ConditionStatus.TRUE}
     return tuple(
         EventPlan(_REASONS[condition.reason], condition.message, warning=True)
         for kind, condition in _bad(new).items()
-        if kind in ANNOUNCED and (kind not in was or was[kind].reason != condition.reason)
+        if kind in ANNOUNCED
+        and (kind not in was or was[kind].reason != condition.reason)
+        and not _flaps(condition, good.get(kind))
     )
+
+
+def _flaps(condition: Condition, good: Condition | None) -> bool:
+    """Whether Prometheus was silent shortly before, too: what comes and goes is told once."""
+    if condition.type != ConditionType.METRICS_REACHABLE or good is None or good.message != AGAIN:
+        return False
+    since, now = good.last_transition_time, condition.last_transition_time
+    return since is not None and now is not None and now - since < TOLD_FOR
 
 
 def _bad(status: ModelDeploymentStatus) -> dict[str, Condition]:

@@ -13,6 +13,9 @@ from modelrollout.rollout.situation import BEFORE_TRAFFIC, WITH_TRAFFIC, Situati
 Judged = tuple[ConditionType, bool | None, str, str]
 """(type, state, reason, message); None keeps what the status says."""
 
+ANSWERING, AGAIN = "Answering", "Prometheus answers again"
+"""MetricsReachable while it is True, and after it was False."""
+
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
 """Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
 were passed, and are passed again by a new operator; and which guards both arms break changes with each evaluation."""
@@ -35,7 +38,8 @@ def conditions(situation: Situation, state: Draft, drift: tuple[DriftStatus, ...
             worlds = reason == previous.reason == EventReason.WORLD_MOVED
             # Why it does not answer changes with each question, who is asked with the spec only.
             down = kind is ConditionType.METRICS_REACHABLE and not truth and previous.observed_generation == generation
-            steady = kind in STEADY or worlds or down or (truth and kind in GATES)
+            down = down and state.provider_down is not None
+            steady = kind in STEADY or worlds or down or (truth and (kind in GATES or reason == ANSWERING))
             message = previous.message if steady else message
             if (previous.reason, previous.message, previous.observed_generation) == (reason, message, generation):
                 result.append(previous)  # making and checking another one takes long
@@ -127,6 +131,10 @@ def _route_accepted(situation: Situation) -> Judged:
 
 def _metrics_reachable(situation: Situation, state: Draft) -> Judged:
     kind = ConditionType.METRICS_REACHABLE
+    silent = any(each.type == kind and each.status is ConditionStatus.FALSE for each in situation.status.conditions)
+    if state.provider_down is None and silent and state.rollout is not None and state.rollout.outcome is not None:
+        message = f"Prometheus {situation.spec.prometheus} did not answer when attempt {state.rollout.attempt} ended"
+        return kind, False, EventReason.METRICS_UNREACHABLE, f"{message}; nobody asks for it now"
     if state.provider_down is None:
         return kind, None, "", ""
     if state.provider_down:
@@ -136,7 +144,7 @@ def _metrics_reachable(situation: Situation, state: Draft) -> Judged:
         name = situation.spec.prometheus
         message = f"Prometheus {name} does not answer{why}; the rollout holds its step until it does"
         return kind, False, EventReason.METRICS_UNREACHABLE, message
-    return kind, True, "Answering", "Prometheus answers"
+    return kind, True, ANSWERING, AGAIN if silent else "Prometheus answers"
 
 
 def _guards_passing(situation: Situation, state: Draft) -> Judged:

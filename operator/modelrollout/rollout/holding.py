@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
 from modelrollout.api.status import Phase
@@ -17,6 +17,9 @@ from modelrollout.rollout.situation import Situation
 
 SETBACK_LIMIT = 2
 """A candidate that lost all its ready pods more often than this is taken back."""
+
+TOLD_FOR = timedelta(minutes=5)
+"""A hold that ends and begins again within this time is no news, in the record nor as an event."""
 
 GUARD_PAUSED = AttemptReason.GUARD_PAUSED
 HOLDS = (AttemptReason.NO_DATA, AttemptReason.WORLD_MOVED, AttemptReason.WEIGHT_NOT_EFFECTIVE)
@@ -74,8 +77,8 @@ def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
     told = next((c for c in situation.status.conditions if c.type == ConditionType.GUARDS_PASSING), None)
     breached: tuple[str, ...] | None = (*judgement.own, *judgement.moved)
     worlds = told is not None and told.reason == EventReason.WORLD_MOVED
-    if not breached and judgement.effect is Effect.HOLD and worlds:
-        breached = None  # Silence is no word that the world is back.
+    if not breached and judgement.effect is Effect.HOLD and (worlds or judgement.provider_down is None):
+        breached = None  # Silence is no word that the world is back, nor an evaluation that is not there yet.
     return replace(
         draft(situation, situation.status.phase, message),
         evaluate=evaluation_request(situation),
@@ -120,10 +123,13 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
     if silence and attempt.waiting_since is None and situation.now < grace:
         # The evaluation of this very moment is still under way: nothing worth a line in the status.
         return replace(state, wakes=(grace,))
-    hold = next((each for each in attempt.decisions if each.decision == Kind.HOLD and each.at >= since), None)
+    recently = max(attempt.step_started_at or since, situation.now - TOLD_FOR)
+    holds = (each for each in attempt.decisions if each.decision == Kind.HOLD and each.at >= min(since, recently))
+    hold = next(holds, None)
     if hold is not None and gravity(judgement.message) <= gravity(hold.message):
-        # Which guards are silent may change at each evaluation, and is no news.
-        return replace(state, message=f"{state.message}; held: {hold.message}", rollout=attempt, wakes=(deadline,))
+        # Which guards are silent may change at each evaluation, as may a Prometheus that flaps: that is no news.
+        waiting = attempt.model_copy(update={"waiting_since": since})
+        return replace(state, message=f"{state.message}; held: {hold.message}", rollout=waiting, wakes=(deadline,))
     # That the world moved or weights do not arrive was told when it was seen (conditions).
     events = (event(EventReason.STEP_HELD, message),) if silence and attempt.waiting_since is None else ()
     waiting = attempt.model_copy(update={"waiting_since": since, **evidence(situation)})

@@ -649,7 +649,7 @@ def test_holds_without_end_leave_the_weights_in_the_record() -> None:
     given = Given().stepping(2, decisions=steps)
     for hold in range(DECISION_LIMIT + 10):
         for later, verdict in ((1, Verdict.NO_DATA), (40, Verdict.NO_DATA), (50, Verdict.PROVIDER_DOWN)):
-            given.at(100 * hold + later).judged(verdict, value=None)
+            given.at(400 * hold + later).judged(verdict, value=None)
             plan = given.decide()
             given.after(plan)
     rollout = given.status.rollout
@@ -711,7 +711,7 @@ def test_the_record_has_each_query_once_and_not_without_end() -> None:
     for hold in range(40):
         for later, verdict in ((1, Verdict.NO_DATA), (40, Verdict.NO_DATA), (50, Verdict.PROVIDER_DOWN)):
             # What is asked changes with every fourth turn.
-            given.at(100 * hold + later).judged(verdict, value=None, query=f"errors[{hold // 4}]")
+            given.at(400 * hold + later).judged(verdict, value=None, query=f"errors[{hold // 4}]")
             given.after(given.decide())
     rollout = given.status.rollout
     assert rollout is not None

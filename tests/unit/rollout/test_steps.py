@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelrollout.api.status import Phase, Verdict
+from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.rollout.plan import ARMED, WHOLE
 from tests.builders import ERRORS
 from tests.unit.rollout.given import FULL, NOW, V1, V2, Given, condition, fleets, layout, reasons, seconds
@@ -233,6 +233,30 @@ def test_a_provider_that_is_down_is_a_condition_and_an_event() -> None:
     plan = Given().stepping(1).judged(Verdict.PROVIDER_DOWN).decide()
     assert condition(plan, "MetricsReachable").status == "False"
     assert "MetricsUnreachable" in reasons(plan)
+
+
+def test_no_rollout_is_said_to_hold_when_it_is_over() -> None:
+    given = Given().stepping(1).judged(Verdict.PROVIDER_DOWN)
+    given.after(given.decide()).having_attempt(outcome=Outcome.ROLLED_BACK, finished_at=NOW)
+    plan = given.having(phase=Phase.ROLLED_BACK, quarantined=(V2,)).route({V1: WHOLE}).decide()
+    assert plan.status.phase is Phase.ROLLED_BACK
+    told = condition(plan, "MetricsReachable")
+    assert (told.status, "holds" in told.message) == ("False", False)
+    assert "did not answer when attempt 2 ended" in told.message
+
+
+def test_a_provider_that_flaps_is_told_once_in_a_while() -> None:
+    given, told, kept = Given().stepping(1), [], []
+    for moment in range(0, 900, 10):
+        silent = moment % 20 == 0
+        given.at(moment).judged(Verdict.PROVIDER_DOWN if silent else Verdict.NO_DATA, value=None)
+        plan = given.decide()
+        given.after(plan)
+        told += [(moment, reason) for reason in reasons(plan)]
+        kept = [] if plan.status.rollout is None else [each.decision for each in plan.status.rollout.decisions]
+    assert [moment for moment, reason in told if reason == "MetricsUnreachable"] == [0]
+    assert [moment for moment, reason in told if reason == "StepHeld"] == [10, 330, 650]
+    assert kept == ["Hold"] * 3
 
 
 def test_a_candidate_without_pods_loses_its_traffic() -> None:
