@@ -32,7 +32,7 @@ class OperatorProcess:
         *,
         prometheus: str | None = None,
         gateways: Sequence[Mapping[str, str]] = (),
-        lasting: int = 12,
+        lasting: int = 60,
     ) -> None:
         self.folder = folder
         self.metrics_port, self.health_port = free_ports(2)
@@ -46,13 +46,13 @@ class OperatorProcess:
                 {"namespace": place.gateway_namespace, "name": place.gateway_name, "address": place.gateway_here},
                 *(dict(gateway) for gateway in gateways),
             ],
-            # Short, so that a killed process's lease runs out soon; long enough for an API server on a busy machine,
-            # whose silence of 4 s made the operator give up its work, as it must.
+            # Nobody starts it again once it gave up its work because an API server on a busy machine was silent: 9 s were
+            # too few with load 60. Shorter where a killed process's lease has to run out.
             "lease": {
                 "name": "modelrollout-test",
                 "namespace": namespace,
                 "duration": f"{lasting}s",
-                "renewDeadline": "9s",
+                "renewDeadline": f"{lasting - 4}s",
                 "retryPeriod": "1s",
             },
             "metricsPort": self.metrics_port,
@@ -87,7 +87,7 @@ class OperatorProcess:
         if process.poll() is None:
             process.terminate()
         try:
-            return process.wait(20)
+            return process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)

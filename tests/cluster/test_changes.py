@@ -78,7 +78,7 @@ async def test_another_strategy_in_the_middle_of_a_canary_starts_anew_by_it(stag
 
 
 async def test_an_operator_killed_in_the_middle_of_a_step_goes_on_where_it_was(staging: Staging) -> None:
-    async with staging() as stage:
+    async with staging(lasting=20) as stage:
         assert stage.operator is not None
         first = await stage.apply(V1)
         await stage.until_serves(first)

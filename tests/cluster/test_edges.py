@@ -81,7 +81,7 @@ async def replace_status(stage: Stage, kind: str, name: str, before: Mapping[str
 
 async def test_an_operator_killed_mid_canary_goes_on_from_what_the_release_before_wrote(staging: Staging) -> None:
     before = json.loads(WRITTEN_BEFORE.read_text())
-    async with staging() as stage:
+    async with staging(lasting=20) as stage:
         assert stage.operator is not None
         first = await stage.apply(V1)
         await stage.until_serves(first)
