@@ -46,8 +46,8 @@ class OperatorProcess:
                 {"namespace": place.gateway_namespace, "name": place.gateway_name, "address": place.gateway_here},
                 *(dict(gateway) for gateway in gateways),
             ],
-            # Nobody starts it again once it gave up its work because an API server on a busy machine was silent: 9 s were
-            # too few with load 60. Shorter where a killed process's lease has to run out.
+            # Nobody starts it again once it gave up its work because an API server on a busy machine was silent: with
+            # load 60 it was so for 9 s. Shorter where a killed process's lease has to run out.
             "lease": {
                 "name": "modelrollout-test",
                 "namespace": namespace,
