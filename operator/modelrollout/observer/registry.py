@@ -164,7 +164,12 @@ def _read_label(entry: object) -> tuple[str, list[str], str] | None:
     """Id, the true label of each row, and slice; None where it is malformed."""
     if not isinstance(entry, dict) or not {"id", "label"} <= set(entry) <= {"id", "label", "slice"}:
         return None
-    request, raw, part = entry["id"], entry["label"], entry.get("slice", "")
+    # Tables write ids and slices that are numbers as such; requests have them as text.
+    request, part = (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for value in (entry["id"], entry.get("slice", ""))
+    )
+    raw = entry["label"]
     if not isinstance(request, str) or not 0 < len(request) <= 128 or not isinstance(part, str):
         return None
     if len(part) > LONGEST_SLICE:

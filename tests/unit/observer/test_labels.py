@@ -163,7 +163,9 @@ async def test_labels_over_http_become_accuracy_of_each_arm() -> None:
             {"id": "x", "label": 1},
             {"id": "r1"},
             7,
-            {"id": 1, "label": 2},
+            {"id": True, "label": 2},
+            {"id": 1.5, "label": 2},
+            {"id": 77, "label": 2, "slice": 3},
             {"id": "r1", "label": "x" * 129},
             {"id": "r1", "label": [1, "x" * 1_000_000]},
             {"id": "r1", "label": 1, "slice": "x" * 64},
@@ -172,7 +174,7 @@ async def test_labels_over_http_become_accuracy_of_each_arm() -> None:
         lines = b"\n".join(json.dumps(entry).encode() for entry in more) + b"\nno JSON\n"
         status, said = await labelled(observer, lines, "?modeldeployment=digits")
         assert (status, said["accepted"]) == (200, 0)
-        assert said["refused"] == {"duplicate": 1, "unknown_id": 1, "malformed": 8}
+        assert said["refused"] == {"duplicate": 1, "unknown_id": 2, "malformed": 9}
         samples = await scrape(observer)
     shared = {"slice": "bern", "modeldeployment": "digits"}
     assert value(samples, "labels_total", revision="digits-a", label="0", predicted="0", correct="true", **shared) == 7
@@ -191,6 +193,19 @@ async def test_labels_over_http_become_accuracy_of_each_arm() -> None:
     )
     assert total == pytest.approx(9.0, abs=1e-5)
     assert value(samples, "refused_total", what="label", reason="duplicate", modeldeployment="digits") == 1
+
+
+async def test_ids_and_slices_that_a_table_has_as_whole_numbers_are_those_of_the_requests() -> None:
+    stable, _ = arms()
+    asked = wish(arms=Arms("digits-a"), per_second=500.0, window=60.0)
+    async with serving(stable) as one, observing(asked, addresses={"digits-a": one}) as observer:
+        joiner = observer.registry.targets["digits"].joiner
+        assert joiner is not None
+        await post(observer, json_body({"X": ("FP32", [[1.0]])}, "12345"), {})
+        await until(lambda: joiner.pending == 1)
+        said = await labelled(observer, b'[{"id": 12345, "label": 0, "slice": 7}]')
+        assert said == (200, {"accepted": 1, "refused": {}})
+        assert value(await scrape(observer), "labels_total", slice="7", label="0", predicted="0", correct="true") == 1
 
 
 async def test_what_is_no_list_of_labels_is_refused_with_what_to_send() -> None:
