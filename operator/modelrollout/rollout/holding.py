@@ -117,15 +117,16 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
         return replace(state, message=told, rollout=waiting, wakes=(answered_by(situation, until),))
     since = attempt.waiting_since or situation.now
     deadline = since + situation.spec.no_data_deadline
+    recently = max(attempt.step_started_at or since, situation.now - TOLD_FOR)
+    holds = (each for each in attempt.decisions if each.decision == Kind.HOLD and each.at >= min(since, recently))
+    hold = next(holds, None)
     if situation.now >= deadline:
-        return await_approval(situation, state, judgement.reason, judgement.message)
+        why = hold.message if hold is not None and not gravity(judgement.message) else judgement.message
+        return await_approval(situation, state, judgement.reason, why)
     silence = judgement.reason is AttemptReason.NO_DATA
     if silence and attempt.waiting_since is None and situation.now < grace:
         # The evaluation of this very moment is still under way: nothing worth a line in the status.
         return replace(state, wakes=(grace,))
-    recently = max(attempt.step_started_at or since, situation.now - TOLD_FOR)
-    holds = (each for each in attempt.decisions if each.decision == Kind.HOLD and each.at >= min(since, recently))
-    hold = next(holds, None)
     if hold is not None and gravity(judgement.message) <= gravity(hold.message):
         # Which guards are silent may change at each evaluation, as may a Prometheus that flaps: that is no news.
         waiting = attempt.model_copy(update={"waiting_since": since})

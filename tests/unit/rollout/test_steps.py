@@ -235,6 +235,14 @@ def test_a_provider_that_is_down_is_a_condition_and_an_event() -> None:
     assert "MetricsUnreachable" in reasons(plan)
 
 
+def test_a_person_is_asked_about_the_silence_that_was_seen_and_not_about_that_of_a_new_operator() -> None:
+    given = Given().stepping(1).judged(Verdict.NO_DATA, value=None)
+    given.after(given.decide())
+    plan = given.at(1000).seeing(evaluation=None).decide()
+    assert plan.status.phase is Phase.AWAITING_APPROVAL
+    assert "no data for guards errors" in plan.status.message
+
+
 def test_no_rollout_is_said_to_hold_when_it_is_over() -> None:
     given = Given().stepping(1).judged(Verdict.PROVIDER_DOWN)
     given.after(given.decide()).having_attempt(outcome=Outcome.ROLLED_BACK, finished_at=NOW)
