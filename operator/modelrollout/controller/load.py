@@ -142,7 +142,8 @@ def _too_slow(report: BurstReport, wanted: LoadTest) -> bool:
 
 def _told(report: BurstReport) -> str:
     found = (("p50", report.p50), ("p95", report.p95), ("p99", report.p99))
-    speed = ", ".join(f"{name} {value * 1000:.3g} ms" for name, value in found if value is not None)
+    # Three digits, and never 2.08e+03.
+    speed = ", ".join(f"{name} {float(f'{value * 1000:.3g}'):g} ms" for name, value in found if value is not None)
     failures = f", {report.failed} failed ({report.problem})" if report.failed else ", none failed"
     return f"{report.sent} requests{failures}{f', {speed}' if speed else ''}"
 

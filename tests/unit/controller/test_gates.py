@@ -563,6 +563,15 @@ def test_failures_within_the_bound_pass_and_beyond_are_final() -> None:
     play(act)
 
 
+def test_latencies_are_told_in_plain_numbers() -> None:
+    async def act(bench: Bench) -> None:
+        bench.servers.reports = [BurstReport(100, 0, 0.00512, 2.0812, 12.345)]
+        gate = await bench.passed(gates={"load": {"duration": "5s"}})
+        assert "none failed, p50 5.12 ms, p95 2080 ms, p99 12300 ms, at" in gate.message
+
+    play(act)
+
+
 def test_a_pod_that_was_taken_away_is_not_the_model_s_fault() -> None:
     async def act(bench: Bench) -> None:
         bench.servers.reports = [BurstReport(100, 50, None, None, None, "UNAVAILABLE: gone")]
