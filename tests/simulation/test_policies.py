@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelrollout.api.status import Outcome, Phase
+from modelrollout.api.status import Outcome, Phase, Verdict
 from modelrollout.ports import Answer
 from tests.builders import ERRORS, NAME, NAMESPACE, Manifest
 from tests.simulation.simulation import Simulation
@@ -52,6 +52,28 @@ def test_a_policy_that_gets_stricter_in_the_middle_takes_the_candidate_back(rest
         put(run, 0.01)
         end = await run.settle()
         assert (end.phase, end.stable, end.quarantined) == (Phase.ROLLED_BACK, V1, (V2,))
+
+    story(tell)
+
+
+@pytest.mark.parametrize("before", [{"onBreach": "Warn"}, {"onBreach": "Pause"}])
+def test_what_broke_the_old_bound_is_not_taken_back_by_the_new_one(before: Manifest) -> None:
+    """One edit gives a guard that is in breach a bound that the candidate keeps, and the right to take it back."""
+
+    async def tell(run: Simulation) -> None:
+        await served_by_policy(run)
+        policy = run.store.get("ClusterRolloutPolicy", "house")
+        assert policy is not None
+        run.store.write({**policy, "spec": {"guards": [{**ERRORS, "max": 0.01, **before}]}})
+        await run.advance(30)
+        assert run.status.rollout is not None
+        assert [guard.verdict for guard in run.status.rollout.guards] == [Verdict.BREACH]
+        put(run, 0.05)
+        await run.advance(30)
+        assert run.status.rollout is not None
+        assert [guard.verdict for guard in run.status.rollout.guards] == [Verdict.PASS]
+        end = await run.settle()
+        assert (end.stable, end.quarantined) == (V2, ())
 
     story(tell)
 

@@ -96,6 +96,8 @@ async def evaluate(
         missing=missing(needs, {query.name: answers[query.question] for query in lookups}, provider),
         watch=request.watch,
         digest=request.digest,
+        asked=guards,
+        definitions=context.definitions,
     )
 
 

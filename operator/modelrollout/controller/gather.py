@@ -66,7 +66,7 @@ def gather(
         route=replace(route, accepted_since=record.accepted_since(route, now)),
         probe=record.probe,
         gates=dict(record.gates),
-        evaluation=_explained(record.evaluation, resolution),
+        evaluation=_explained(_of_these_guards(record.evaluation, resolution), resolution),
         rested=record.rested,
         problem=settings_problem(deployment, settings)
         or resolution.problem
@@ -83,6 +83,23 @@ def gather(
         definitions=resolution.definitions,
         observer=observer,
     )
+
+
+def _of_these_guards(evaluation: Evaluation | None, resolution: Resolution) -> Evaluation | None:
+    """The evaluation; none where a guard or its SLI was edited since, as after a restart.
+
+    Who broke a bound that is gone would be taken back by the ``onBreach`` that comes with the new one.
+    """
+    if evaluation is None or evaluation.watch:
+        return evaluation
+    guards = {guard.name: guard for guard in resolution.wish.spec.rollout.guards}
+    before = {each.name: each for each in evaluation.definitions}
+    defined = {each.name: each for each in resolution.definitions}
+    for asked in evaluation.asked:
+        now = guards.get(asked.name, asked)
+        if now != asked or (asked.sli is not None and before.get(asked.sli) != defined.get(asked.sli)):
+            return None
+    return evaluation
 
 
 def _explained(evaluation: Evaluation | None, resolution: Resolution) -> Evaluation | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from modelrollout.api.contract import Contract
+from modelrollout.api.guard import Guard
 from modelrollout.api.rolloutpolicy import SliDefinition
 from modelrollout.api.status import GuardRecord, GuardStatus, Verdict
 from modelrollout.rollout.plan import Source
@@ -250,7 +251,8 @@ class Evaluation:
     ``missing`` names series that a trial looked for and did not find, each with the guards that need it, as sentences;
     of a watch what keeps the observer from counting at all. None: it is not known, for somebody did not answer.
     ``watch`` True: this is about the stable revision between rollouts, not about an attempt. ``digest`` is that of the
-    request: a trial of other guards, mended since, is no answer.
+    request: a trial of other guards, mended since, is no answer. ``asked`` and ``definitions`` are the guards as they
+    were asked, and the SLIs of policies that they used.
     """
 
     attempt: int
@@ -264,6 +266,8 @@ class Evaluation:
     missing: tuple[str, ...] | None = ()
     watch: bool = False
     digest: str = ""
+    asked: tuple[Guard, ...] = ()
+    definitions: tuple[SliDefinition, ...] = ()
 
     @cached_property
     def statuses(self) -> tuple[GuardStatus, ...]:
