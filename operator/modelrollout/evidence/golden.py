@@ -279,7 +279,9 @@ def _bytes(item: object, where: str) -> str | bytes:
             found = base64.b64decode(item["b64"].encode("ascii"), validate=True)
         except (ValueError, binascii.Error) as error:
             why = "it has characters that base64 has not" if isinstance(error, UnicodeEncodeError) else str(error)
-            raise GoldenError(f"{where}.b64 is not base64: {clean(why, 120)}") from None
+            raise GoldenError(
+                f"{where}.b64 is not base64 (letters, digits, + and /, filled up with =): {clean(why, 120)}"
+            ) from None
         try:
             return found.decode("utf-8")
         except UnicodeDecodeError:

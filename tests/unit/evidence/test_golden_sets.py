@@ -150,9 +150,18 @@ def test_nan_and_infinities_are_numbers() -> None:
         (tensor([True], "INT32"), 'data[0] is "True"; INT32'),
         (tensor([2], "BOOL"), 'data[0] is "2"; BOOL needs true or false'),
         (tensor([1], "BYTES"), 'data[0] is "1"; BYTES needs a text, or {"b64": "..."} for other bytes'),
-        (tensor([{"b64": "_9j_"}], "BYTES"), "requests[0].inputs[0].data[0].b64 is not base64: Only base64 data"),
-        (tensor(["a", {"b64": "/9j"}], "BYTES"), "data[1].b64 is not base64: Incorrect padding"),
-        (tensor([{"b64": "/9j/ü"}], "BYTES"), "data[0].b64 is not base64: it has characters that base64 has not"),
+        (
+            tensor([{"b64": "_9j_"}], "BYTES"),
+            "inputs[0].data[0].b64 is not base64 (letters, digits, + and /, filled up with =): Only base64 data",
+        ),
+        (
+            tensor(["a", {"b64": "/9j"}], "BYTES"),
+            "data[1].b64 is not base64 (letters, digits, + and /, filled up with =): Incorrect padding",
+        ),
+        (
+            tensor([{"b64": "/9j/ü"}], "BYTES"),
+            "data[0].b64 is not base64 (letters, digits, + and /, filled up with =): it has characters that",
+        ),
         (tensor([{"b64": 7}], "BYTES"), 'data[0] is an object with "b64"; BYTES needs a text, or {"b64": "..."}'),
         (tensor([{"b64": "", "x": 1}], "BYTES"), 'data[0] is an object with "b64, x"; BYTES needs'),
         (tensor([{"b64": "AAAA"}], "UINT8"), "data[0] is an object; UINT8 needs a whole number"),
