@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
-from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
+from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Outcome, Phase, Verdict
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used, uncounted, watch_guards
 from modelrollout.rollout.gates import GATES, gate_conditions
@@ -150,14 +150,18 @@ def _metrics_reachable(situation: Situation, state: Draft) -> Judged:
 def _guards_passing(situation: Situation, state: Draft) -> Judged:
     kind = ConditionType.GUARDS_PASSING
     if state.breached is None:
+        told = any(each.type == kind and each.status is ConditionStatus.FALSE for each in situation.status.conditions)
+        ended = state.rollout is not None and state.rollout.outcome is Outcome.ROLLED_BACK
+        if told and ended and state.phase is Phase.IDLE:  # The spec asks for what serves again.
+            return kind, True, "NoBreach", "no guard is in breach: what one took back is no longer asked for"
         return kind, None, "", ""
     if state.moved:
         message = f"both arms break {', '.join(state.moved)}: the world moved, and the candidate is not blamed"
         return kind, False, EventReason.WORLD_MOVED, message
     if state.breached:
         return kind, False, AttemptReason.GUARD_BREACHED, f"{in_breach(state.breached)}; see status.rollout.guards"
-    ended = _breached_before(situation, state)
-    over = f" any more ({', '.join(ended)} {'were' if len(ended) > 1 else 'was'})" if ended else ""
+    before = _breached_before(situation, state)
+    over = f" any more ({', '.join(before)} {'were' if len(before) > 1 else 'was'})" if before else ""
     return kind, True, "NoBreach", f"no guard is in breach{over}"
 
 

@@ -184,6 +184,21 @@ def test_a_breach_of_an_attempt_before_is_not_told_as_the_end_of_one_of_this() -
     assert condition(plan, "GuardsPassing").message == "no guard is in breach"
 
 
+def test_a_breach_is_over_when_the_spec_asks_for_what_serves_again() -> None:
+    given = Given().stepping(2).judged(Verdict.BREACH)
+    given.after(given.decide()).route({V1: WHOLE, V2: 0})
+    while given.status.phase is Phase.ROLLING_BACK:
+        given.after(given.decide()).route({V1: WHOLE})
+    given.seeing(evaluation=None)
+    assert given.status.phase is Phase.ROLLED_BACK
+    assert condition(given.decide(), "GuardsPassing").status is ConditionStatus.FALSE, "it still tells why"
+    given.wish = modeldeployment("1.0.0")
+    plan = given.decide()
+    assert plan.status.phase is Phase.IDLE
+    assert condition(plan, "GuardsPassing").status is ConditionStatus.TRUE
+    assert given.after(plan).decide().status == plan.status, "told once"
+
+
 # -- waits --------------------------------------------------------------------------------------------------------
 
 
