@@ -167,6 +167,30 @@ def test_a_rollback_by_a_slow_gateway_loses_nobody() -> None:
     story(tell, accept_after=3.0, program_after=3.02)
 
 
+@pytest.mark.parametrize("strategy", ["Canary", "BlueGreen"])
+@pytest.mark.parametrize("bad", [True, False])
+def test_users_of_a_first_weight_that_the_gateway_does_not_confirm_are_guarded(strategy: str, bad: bool) -> None:
+    """It carried the weight out and did not say so: no guard was judged until it did."""
+
+    async def tell(run: Simulation) -> None:
+        way = {"strategy": strategy} if strategy == "BlueGreen" else {}
+        await served(run)
+        run.behave("2.0.0", errors=0.5 if bad else 0.0)
+        run.apply("2.0.0", **way)
+        await run.until(lambda: run.weights().get(V2) == ARMED)
+        usual, run.gateway.accept_after = run.gateway.accept_after, 900.0
+        await run.until(lambda: run.weights().get(V2, 0) > ARMED)
+        await run.advance(60)
+        assert (run.weights().get(V2, 0) <= ARMED) is bad
+        assert (run.status.phase is Phase.ROLLING_BACK) is bad
+        run.gateway.accept_after = usual
+        run.gateway.mend()
+        end = await run.settle()
+        assert (end.stable, end.quarantined) == ((V1, (V2,)) if bad else (V2, ()))
+
+    story(tell)
+
+
 @pytest.mark.parametrize("crash", [False, True])
 def test_a_first_deployment_that_was_superseded_is_left_without_loss(crash: bool) -> None:
     """Its successor took all its traffic in one write (I9)."""

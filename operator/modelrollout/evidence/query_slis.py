@@ -66,12 +66,15 @@ def readings(guard: Guard, context: Context, answers: Mapping[str, Answer], now:
         for place, at in times:
             near = context.interval.total_seconds() / 2
             values = _at(value, entry, at, near)
-            if entry.subject is None and len(values) > 1:
-                return (
-                    f"the query of {guard.sli} answers {len(values)} series at once; aggregate them into one, with "
-                    "max() or sum()"
-                )
             counts = None if samples is None else _at(samples, entry, at, near)
+            # Our own count by slice, of which a value takes as many as its ``where`` chose.
+            own = any(definition.name == guard.sli for definition in context.definitions)
+            for query, answered in (("query", values), ("samples query", (counts or {}) if own else {})):
+                if entry.subject is None and len(answered) > 1:
+                    return (
+                        f"the {query} of {guard.sli} answers {len(answered)} series at once; aggregate them into one, "
+                        "with max() or sum()"
+                    )
             found[place] = _reading(guard, entry, values, counts)
     return [found[place] for place in sorted(found)]
 

@@ -21,7 +21,7 @@ from modelrollout.rollout.gates import given_up
 from modelrollout.rollout.plan import ARMED, WHOLE, EventPlan, RoutePlan
 from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.situation import Situation
-from modelrollout.rollout.weights import FULL
+from modelrollout.rollout.weights import FULL, percent
 
 SUPERSEDED = AttemptReason.SUPERSEDED
 ABORTED = AttemptReason.ABORTED
@@ -140,7 +140,11 @@ def _not_yet(situation: Situation, state: Draft, home: str, revision: str) -> Dr
     unready = _unready(situation, state, home, revision)
     if unready is not None:
         return unready
-    if situation.observed.route.weight_of(home) <= ARMED:
+    weight = situation.observed.route.weight_of(home)
+    # Before a promotion home has kept its weight all along: every proxy knows it, whatever the gateway says of the last
+    # write, and a gateway that is slow to say so would leave all users on what was found bad.
+    kept = weight == ARMED and situation.attempt.weight < percent(FULL)
+    if weight <= ARMED and not kept:
         armed = situation.layout(revision, home, ARMED)
         known = situation.seen(home) or situation.now >= situation.settled_at
         if not (situation.confirmed(armed) and known):

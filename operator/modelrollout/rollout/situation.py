@@ -68,10 +68,12 @@ class Situation:
         number = min(max(attempt.step, 0), len(stages))
         if number and (stages[number - 1].weight == now or stages[number - 1].split):
             return number
-        now = max(now, self.in_force)
-        if number == 0 and now == 0:
+        ramp = share(attempt.ramp) if attempt.ramp > 0 else 0
+        if number == 0 and max(now, ramp) == 0:
             return 0
-        return max((n for n, stage in enumerate(stages, start=1) if stage.weight <= now), default=0)
+        # A weight on its way to users is that of a stage to come.
+        reached = (n for n, stage in enumerate(stages, start=1) if stage.weight <= now or stage.weight < ramp)
+        return max(reached, default=0)
 
     @cached_property
     def in_force(self) -> int:

@@ -40,7 +40,7 @@ def step(situation: Situation) -> Draft:
     if situation.now < due:
         return replace(state, wakes=(due,))
     # The write of what comes next is out but not confirmed: going on is the only way that never loses a request.
-    if not (goal != state.route and situation.written(goal)):
+    if not (situation.written(goal) and (goal != state.route or _unconfirmed(situation, goal))):
         blocked = _blocked(situation, judgement, state, upcoming, due)
         if blocked is not None:
             return _without_old_wait(situation, judgement, blocked)
@@ -74,7 +74,7 @@ def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
         state = replace(state, phase=Phase.PROMOTING if state.phase is not Phase.VERIFYING else state.phase)
     moving = approach(situation, state, goal, slow=slow, enough=not _short(situation, stage, target))
     if moving is not None:
-        return moving
+        return _met(situation, moving, goal) if slow else moving
     return promoted(situation) if stage is None else _begin(situation, number, stage)
 
 
@@ -89,7 +89,7 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     goal = situation.trial(stage, live if max(situation.in_force, ARMED) < live < reached else reached)
     moving = approach(situation, state, goal, slow=slow)
     if moving is not None:
-        return moving
+        return _met(situation, moving, goal) if slow else moving
     ramped = situation.attempt.model_copy(
         update={
             "ramp": percent(goal.weight_of(situation.attempt.revision)),
@@ -99,6 +99,24 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     if not situation.attempt.ramp:
         ramped = decided(situation, ramped, Kind.RAMP, f"on the way to {percent(target):g} %, as pods get ready")
     return replace(state, phase=Phase.PROGRESSING, rollout=ramped, route=goal, shares=shares_in(goal))
+
+
+def _met(situation: Situation, state: Draft, goal: RoutePlan) -> Draft:
+    """``state`` with the first weight told though no gateway has confirmed it, so that guards judge who meets it.
+
+    A gateway that carries out a route and is slow to say so would leave users on a bad candidate unguarded.
+    """
+    attempt, asked = situation.attempt, percent(goal.weight_of(situation.attempt.revision))
+    if situation.in_force or not (situation.written(goal) and goal.weight_of(attempt.revision) > ARMED):
+        return state
+    told = attempt.model_copy(update={"ramp": asked, "traffic_started_at": attempt.traffic_started_at or situation.now})
+    told = decided(situation, told, Kind.RAMP, f"{asked:g} % is not confirmed by the gateway: guards judge from now on")
+    return replace(state, phase=Phase.PROGRESSING, rollout=told)
+
+
+def _unconfirmed(situation: Situation, goal: RoutePlan) -> bool:
+    """Whether the weight of ``goal`` is told already, as one that no gateway has confirmed."""
+    return situation.attempt.weight < percent(goal.weight_of(situation.attempt.revision)) <= situation.attempt.ramp
 
 
 def _fleets(situation: Situation, target: int, stage: Stage | None) -> dict[str, int]:

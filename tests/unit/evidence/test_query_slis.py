@@ -136,6 +136,10 @@ def test_the_sli_of_a_policy_is_asked_like_any_other() -> None:
         "vector", (Series({"a": "1"}, ((NOW.timestamp(), 1.0),)), Series({"a": "2"}, ((NOW.timestamp(), 2.0),)))
     )
     assert "answers 2 series at once; aggregate" in str(readings(guard("depth"), where, {"value": two}, NOW))
+    one = Answer("vector", (Series({}, ((NOW.timestamp(), 1.0),)),))
+    counting = replace(where, definitions=(own.model_copy(update={"samples": 'depth_count{pod=~"$pods"}'}),))
+    summed = readings(guard("depth"), counting, {"value": one, "samples": two}, NOW)
+    assert "the samples query of depth answers 2 series at once; aggregate" in str(summed)
     text = Answer("string", ())
     assert readings(guard("depth"), where, {"value": text}, NOW) == (
         "the query of depth answers a string, not a number"
