@@ -229,6 +229,16 @@ def _secret(path: Path) -> str:
         raise TransientError("the credentials for Prometheus cannot be read") from None
 
 
+_REFUSALS = {
+    "many-to-many": "many series match many; name the labels with on() and group_left()",
+    "found duplicate series": "several series match one; name the labels with on() and group_left(), or aggregate them",
+    "duplicate labelset": "several series become one; aggregate them with sum() or max()",
+    "too many samples": "it reads too many samples; ask about fewer series or a shorter window",
+    "parse error": "its text is not valid PromQL",
+}
+"""What Prometheus says by words that its answer has."""
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "Prometheus has no certificate that is trusted"
@@ -252,10 +262,15 @@ def _read(response: requests.Response, limit: int, ticket: _Ticket) -> Any:
         raise TransientError(f"Prometheus answered HTTP {status} with something that is not JSON") from None
     outcome = payload.get("status") if isinstance(payload, dict) else None
     if status != 200 and outcome == "error":
-        raise InvalidQueryError(f"Prometheus refuses the query (HTTP {status})")
+        raise InvalidQueryError(f"Prometheus refuses the query (HTTP {status}){_known(payload.get('error'))}")
     if status != 200 or outcome != "success" or "data" not in payload:
         raise TransientError(f"Prometheus answered HTTP {status} with something unexpected")
     return payload["data"]
+
+
+def _known(error: object) -> str:
+    """The cause, where it is a usual one. The text itself may tell of series of other namespaces."""
+    return next((f": {cause}" for words, cause in _REFUSALS.items() if words in str(error)), "")
 
 
 def _body(response: requests.Response, limit: int, ticket: _Ticket) -> bytes:

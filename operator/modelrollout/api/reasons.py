@@ -132,7 +132,7 @@ class ConditionType(StrEnum):
     )
     EVIDENCE_AVAILABLE = (
         "EvidenceAvailable",
-        "Every series that the guards need was found when the attempt began.",
+        "Every series that SLIs of the catalogs need was found when the attempt began. Your own queries are not known.",
         "A series that a guard needs is not in Prometheus: the guard will have no data and hold the rollout.",
         "Read the message: it names series and guard. Have Prometheus scrape the target, or change the guard.",
     )

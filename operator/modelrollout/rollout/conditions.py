@@ -198,7 +198,7 @@ def _evidence_available(situation: Situation, state: Draft) -> tuple[Judged, ...
     kind = ConditionType.EVIDENCE_AVAILABLE
     if not situation.spec.guards:
         return ()
-    found = (kind, True, "Found", "every series that the guards need is there")
+    found = (kind, True, "Found", "every series that SLIs of the catalogs need is there")
     seen, trial = current(situation), of_attempt(situation)
     # Requests that are too few for a value were counted: their series are there.
     if seen is not None and seen.results and all(each.value is not None or each.samples for each in seen.results):

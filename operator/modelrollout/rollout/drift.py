@@ -168,7 +168,9 @@ def drift_message(drift: tuple[DriftStatus, ...], observation: Observation | Non
     )
     asked = observation.drift.retraining if observation is not None else None
     if asked is not None and asked.approval is Approval.AUTOMATIC:
-        return f"webhook {asked.webhook} is asked for retraining: no longer as in the profile: {values}"
+        return (
+            f"webhook {asked.webhook} is asked for retraining when drift begins: no longer as in the profile: {values}"
+        )
     return f"retraining needs a person: no longer as in the profile: {values}"
 
 

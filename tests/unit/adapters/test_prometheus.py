@@ -245,6 +245,15 @@ async def test_a_refused_query_is_invalid(status: str) -> None:
     assert str(caught.value) == f"Prometheus refuses the query (HTTP {status[:3]})"
 
 
+async def test_a_usual_cause_of_a_refusal_is_named_and_no_series() -> None:
+    error = f"multiple matches for labels: many-to-many matching not allowed: {SECRET_BODY}"
+    async with asking(answer(json.dumps({"status": "error", "error": error}), "422 Unprocessable Entity")) as (it, _):
+        with pytest.raises(InvalidQueryError) as caught:
+            await it.query("up", NOW)
+    told = "Prometheus refuses the query (HTTP 422): many series match many; name the labels with on() and group_left()"
+    assert str(caught.value) == told
+
+
 async def test_gzip_is_understood() -> None:
     async with asking(answer(gzip.compress(ONE.encode()), "200 OK", GZIP)) as (metrics, _):
         assert (await metrics.query("up", NOW)).series[0].samples == ((1.5, 2.0),)

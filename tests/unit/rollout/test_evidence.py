@@ -395,9 +395,9 @@ def test_the_webhook_is_asked_for_once_a_transition_and_by_command() -> None:
     begun = given.decide()
     assert begun.notify == Notification("pipeline", V2, begun.status.drift, "modelrollout")
     told = condition(begun, "DriftDetected").message
-    assert told.startswith("webhook pipeline is asked for retraining: no longer as in the profile: feature age"), (
-        "approval Automatic: no person is waited for"
-    )
+    assert told.startswith(
+        "webhook pipeline is asked for retraining when drift begins: no longer as in the profile: feature age"
+    ), "approval Automatic: no person is waited for"
     assert given.after(begun).decide().notify is None
     given.wish = observed(command="retrain/1@anna")
     plan = given.decide()
