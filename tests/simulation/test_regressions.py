@@ -27,6 +27,13 @@ def test_a_weight_after_pods_without_traffic_waits_until_it_is_programmed() -> N
     replay([Apply(Wish()), Wait(60), Apply(Wish("2.0.0", steps="pods"))])
 
 
+def test_an_ab_test_that_a_person_ends_goes_to_all_traffic() -> None:
+    """The weight on its way to all was taken for one that the spec had changed, and was taken back for ever."""
+    replay(
+        [Apply(Wish("2.0.0")), Wait(33), Apply(Wish(strategy="ABTest", steps="pods", decide="Approval"))],
+    )
+
+
 def test_a_recreate_taken_back_by_another_way_waits_for_pods() -> None:
     """The route of the new way was not there yet, which was taken for nothing to take back (I1)."""
     replay([Apply(Wish()), Wait(60), Apply(Wish("4.0.0", "Recreate", service=True)), Wait(33), Apply(Wish())])

@@ -15,7 +15,7 @@ from modelrollout.rollout.judgement import Effect, Judgement, current, judge
 from modelrollout.rollout.plan import ARMED, RoutePlan
 from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import SHADOW_OVER, roll_back
-from modelrollout.rollout.situation import SLOW_GATEWAY, Situation
+from modelrollout.rollout.situation import BEFORE_TRAFFIC, SLOW_GATEWAY, Situation
 from modelrollout.rollout.strategies import Ending, Stage
 from modelrollout.rollout.timing import goes_on
 from modelrollout.rollout.traffic import approach, softly
@@ -107,11 +107,14 @@ def _met(situation: Situation, state: Draft, goal: RoutePlan) -> Draft:
     A gateway that carries out a route and is slow to say so would leave users on a bad candidate unguarded.
     """
     attempt, asked = situation.attempt, percent(goal.weight_of(situation.attempt.revision))
-    if situation.in_force or not (situation.written(goal) and goal.weight_of(attempt.revision) > ARMED):
+    # The arms of an A/B test are judged from its beginning, and a weight that is not the spec's is one that was edited.
+    guarded = situation.in_force or (situation.stage is not None and situation.stage.split)
+    if guarded or not (situation.written(goal) and goal.weight_of(attempt.revision) > ARMED):
         return state
     told = attempt.model_copy(update={"ramp": asked, "traffic_started_at": attempt.traffic_started_at or situation.now})
     told = decided(situation, told, Kind.RAMP, f"{asked:g} % is not confirmed by the gateway: guards judge from now on")
-    return replace(state, phase=Phase.PROGRESSING, rollout=told)
+    phase = Phase.PROGRESSING if state.phase in BEFORE_TRAFFIC else state.phase
+    return replace(state, phase=phase, rollout=told)
 
 
 def _unconfirmed(situation: Situation, goal: RoutePlan) -> bool:
