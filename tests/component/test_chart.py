@@ -383,6 +383,7 @@ CASES: list[tuple[str, str, str, float, set[str]]] = [
     ("Progressing", "AwaitingApproval", "AwaitingApproval", 0, {"ModelRolloutWaitsForAPerson"}),
     ("WeightEffective", "WeightNotEffective", "Progressing", 0, {"ModelWeightNotEffective"}),
     ("GuardsPassing", "WorldMoved", "Progressing", 0, {"ModelWorldMoved"}),
+    ("GuardsPassing", "WorldMoved", "Idle", 0, set()),
     ("GuardsPassing", "GuardBreached", "Progressing", 0, set()),
 ]
 

@@ -191,6 +191,53 @@ def test_users_of_a_first_weight_that_the_gateway_does_not_confirm_are_guarded(s
     story(tell)
 
 
+BUSY = {"name": "rate", "sli": "request-rate", "min": 0.5, "window": "60s", "warmUp": "60s"}
+
+
+def test_a_switch_after_a_preview_is_judged_by_what_users_sent_since_the_switch() -> None:
+    """Warm-up and window counted from the preview's beginning, and nobody had asked then: taken back at once."""
+
+    async def tell(run: Simulation) -> None:
+        trial = {"prePromotion": {"source": "Preview", "hold": "20s"}, "approval": True}
+        await served(run)
+        run.apply("2.0.0", strategy="BlueGreen", blueGreen=trial, guards=(ERRORS, BUSY), bake="300s")
+        await run.until(run.at(Phase.AWAITING_APPROVAL))
+        await run.advance(600)
+        usual, run.gateway.accept_after = run.gateway.accept_after, 30.0
+        run.command("promote/1")
+        await run.advance(60)
+        run.gateway.accept_after = usual
+        assert (await run.settle()).stable == V2
+
+    story(tell)
+
+
+def test_a_gateway_that_confirms_is_not_said_to_be_silent_after_a_wait_of_another_kind() -> None:
+    async def tell(run: Simulation) -> None:
+        await served(run)
+        run.apply("2.0.0", paused=True)
+        await run.advance(60)
+        run.apply("2.0.0")
+        await run.until(run.at(Phase.PROGRESSING, step=1))
+        assert run.status.rollout is not None
+        assert "Ramp" not in [decision.decision for decision in run.status.rollout.decisions]
+
+    story(tell)
+
+
+def test_a_guard_that_warned_to_the_end_says_nothing_of_what_was_promoted() -> None:
+    async def tell(run: Simulation) -> None:
+        warning = ({**ERRORS, "onBreach": "Warn"},)
+        await served(run, guards=warning)
+        run.behave("2.0.0", errors=0.5)
+        run.apply("2.0.0", guards=warning)
+        assert (await run.settle()).stable == V2
+        (told,) = (each for each in run.status.conditions if each.type == "GuardsPassing")
+        assert told.status == "True", told.message
+
+    story(tell)
+
+
 @pytest.mark.parametrize("crash", [False, True])
 def test_a_first_deployment_that_was_superseded_is_left_without_loss(crash: bool) -> None:
     """Its successor took all its traffic in one write (I9)."""

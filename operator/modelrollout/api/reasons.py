@@ -133,8 +133,8 @@ class ConditionType(StrEnum):
     EVIDENCE_AVAILABLE = (
         "EvidenceAvailable",
         "Every series that SLIs of the catalogs need was found when the attempt began. Your own queries are not known.",
-        "A series that a guard needs is not in Prometheus: the guard will have no data and hold the rollout.",
-        "Read the message: it names series and guard. Have Prometheus scrape the target, or change the guard.",
+        "A series that a guard needs is not in Prometheus, or does not see all requests: it may hold the rollout.",
+        "Read the message: it names guard and series, and what to look at. Mend that, or change the guard.",
     )
     WEIGHT_EFFECTIVE = (
         "WeightEffective",
@@ -320,8 +320,8 @@ class EventReason(StrEnum):
     )
     SERIES_MISSING = (
         "SeriesMissing",
-        "A series that a guard needs is not in Prometheus: the guard will have no data and hold the rollout.",
-        "Read the message: it names series and guard. Have Prometheus scrape the target, or change the guard.",
+        "A series that a guard needs is not in Prometheus, or does not see all requests: it may hold the rollout.",
+        "Read the message: it names guard and series, and what to look at. Mend that, or change the guard.",
     )
     OBSERVER_MISSING = (
         "ObserverMissing",

@@ -209,7 +209,8 @@ def _tensors(value: object, where: str) -> tuple[Tensor, ...]:
 def _tensor(entry: object, where: str) -> Tensor:
     if not isinstance(entry, dict):
         raise GoldenError(f"{where} must be an object, it is {_shown(entry)}")
-    if "data" not in entry and "binary_data_size" in (entry.get("parameters") or ()):
+    parameters = entry.get("parameters")
+    if "data" not in entry and isinstance(parameters, dict) and "binary_data_size" in parameters:
         raise GoldenError(f"{where}: its data are outside the JSON (binary_data_size): write data, bytes as {_B64}")
     missing = next((key for key in ("name", "datatype", "shape", "data") if key not in entry), None)
     if missing:

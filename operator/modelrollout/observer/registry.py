@@ -83,8 +83,7 @@ class Registry:
                 found = self._decode(copy)
             # Whatever a foreign body makes of a decoder, the next one is counted.
             except (ValueError, TypeError, OverflowError, RecursionError, MemoryError):
-                name, _ = self._directory.find(copy.host, copy.model)
-                self._count(name, copy.protocol, "malformed")
+                self.outcome(copy.protocol, "malformed", copy.host, copy.model)
                 continue
             name, serves = self._directory.find(copy.host, found.model)
             if name is None or not serves:

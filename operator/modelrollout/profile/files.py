@@ -278,7 +278,7 @@ def _arrow(column: Any, known: dict[str, str]) -> NDArray[Any] | None:
         inner = _arrow(flat, known) if len(widths) == 1 and len(flat) else None
         if inner is None or inner.dtype.kind == "O":
             return None
-        found = inner.reshape(len(column), -1)
+        found = inner.reshape(len(column), -1, *inner.shape[1:])
     else:
         return None
     return found

@@ -183,5 +183,6 @@ def _completed(situation: Situation) -> Draft:
         fleets={revision: situation.replicas},
         route=situation.layout(revision),
         shares={revision: WHOLE},
+        breached=(),
         events=(event(EventReason.ROLLOUT_COMPLETED, f"{message}; the bake is over"),),
     )

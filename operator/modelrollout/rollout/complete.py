@@ -24,7 +24,7 @@ from modelrollout.api.status import (
     TrafficStatus,
 )
 from modelrollout.rollout import capacity
-from modelrollout.rollout.conditions import AGAIN, conditions
+from modelrollout.rollout.conditions import AGAIN, OVER, conditions
 from modelrollout.rollout.draft import Draft, shares_in
 from modelrollout.rollout.drift import automatic, drift_message, drifting, ended, is_used, subjects
 from modelrollout.rollout.gates import gate_events
@@ -289,8 +289,8 @@ def _announcements(old: ModelDeploymentStatus, new: ModelDeploymentStatus) -> tu
 
 
 def _flaps(condition: Condition, good: Condition | None) -> bool:
-    """Whether Prometheus was silent shortly before, too: what comes and goes is told once."""
-    if condition.type != ConditionType.METRICS_REACHABLE or good is None or good.message != AGAIN:
+    """Whether Prometheus was silent, or a guard in breach, shortly before, too: what comes and goes is told once."""
+    if good is None or good.status is not ConditionStatus.TRUE or not good.message.startswith((AGAIN, OVER)):
         return False
     since, now = good.last_transition_time, condition.last_transition_time
     return since is not None and now is not None and now - since < TOLD_FOR
@@ -305,7 +305,8 @@ def _breaches(
 ) -> tuple[EventPlan, ...]:
     """That guards begin to be in breach, where nothing else tells it: a rollback and the wait for a person do."""
     told, was = (_bad(status).get(ConditionType.GUARDS_PASSING) for status in (new, old))
-    if told is None or (was is not None and was.reason == told.reason):
+    good = next((each for each in old.conditions if each.type == ConditionType.GUARDS_PASSING), None)
+    if told is None or (was is not None and was.reason == told.reason) or _flaps(told, good):
         return ()
     if told.reason == EventReason.WORLD_MOVED:
         return (EventPlan(EventReason.WORLD_MOVED, told.message, warning=True),)

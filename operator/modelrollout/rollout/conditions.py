@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
-from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Outcome, Phase, Verdict
+from modelrollout.api.status import Condition, ConditionStatus, DriftStatus, Phase, Verdict
 from modelrollout.rollout.draft import Draft
 from modelrollout.rollout.drift import drift_message, is_used, uncounted, watch_guards
 from modelrollout.rollout.gates import GATES, gate_conditions
@@ -15,6 +15,8 @@ Judged = tuple[ConditionType, bool | None, str, str]
 
 ANSWERING, AGAIN = "Answering", "Prometheus answers again"
 """MetricsReachable while it is True, and after it was False."""
+OVER = "no guard is in breach any more"
+"""GuardsPassing after it was False."""
 
 STEADY = (ConditionType.WEIGHT_EFFECTIVE,)
 """Conditions whose messages have numbers: they tell those of the moment in which the condition turned. So do gates that
@@ -151,9 +153,9 @@ def _guards_passing(situation: Situation, state: Draft) -> Judged:
     kind = ConditionType.GUARDS_PASSING
     if state.breached is None:
         told = any(each.type == kind and each.status is ConditionStatus.FALSE for each in situation.status.conditions)
-        ended = state.rollout is not None and state.rollout.outcome is Outcome.ROLLED_BACK
-        if told and ended and state.phase is Phase.IDLE:  # The spec asks for what serves again.
-            return kind, True, "NoBreach", "no guard is in breach: what one took back is no longer asked for"
+        ended = state.rollout is not None and state.rollout.outcome is not None
+        if told and ended and state.phase is Phase.IDLE:  # Promoted, or the spec asks for what serves again.
+            return kind, True, "NoBreach", "no guard is in breach: the attempt in which one was is over"
         return kind, None, "", ""
     if state.moved:
         message = f"both arms break {', '.join(state.moved)}: the world moved, and the candidate is not blamed"
@@ -161,8 +163,9 @@ def _guards_passing(situation: Situation, state: Draft) -> Judged:
     if state.breached:
         return kind, False, AttemptReason.GUARD_BREACHED, f"{in_breach(state.breached)}; see status.rollout.guards"
     before = _breached_before(situation, state)
-    over = f" any more ({', '.join(before)} {'were' if len(before) > 1 else 'was'})" if before else ""
-    return kind, True, "NoBreach", f"no guard is in breach{over}"
+    if before:
+        return kind, True, "NoBreach", f"{OVER} ({', '.join(before)} {'were' if len(before) > 1 else 'was'})"
+    return kind, True, "NoBreach", "no guard is in breach"
 
 
 def _breached_before(situation: Situation, state: Draft) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelrollout.api.reasons import AttemptReason, ConditionType, EventReason
-from modelrollout.api.status import Phase
+from modelrollout.api.status import Phase, Verdict
 from modelrollout.rollout.attempts import again, in_words, lost_pods
 from modelrollout.rollout.draft import Draft, draft, evaluation_request, event
-from modelrollout.rollout.judgement import Effect, Judgement, answered_by, gravity
+from modelrollout.rollout.judgement import Effect, Judgement, answered_by, current, gravity
 from modelrollout.rollout.plan import ARMED
 from modelrollout.rollout.record import Kind, decided, evidence
 from modelrollout.rollout.rollback import roll_back
@@ -76,7 +76,7 @@ def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
     """The state as it is, with its guards watched; what it keeps (route, pods) is the caller's."""
     told = next((c for c in situation.status.conditions if c.type == ConditionType.GUARDS_PASSING), None)
     breached: tuple[str, ...] | None = (*judgement.own, *judgement.moved)
-    worlds = told is not None and told.reason == EventReason.WORLD_MOVED
+    worlds = told is not None and told.reason == EventReason.WORLD_MOVED and not _is_back(situation)
     if not breached and judgement.effect is Effect.HOLD and (worlds or judgement.provider_down is None):
         breached = None  # Silence is no word that the world is back, nor an evaluation that is not there yet.
     return replace(
@@ -86,6 +86,14 @@ def watched(situation: Situation, judgement: Judgement, message: str) -> Draft:
         moved=() if judgement.own else judgement.moved,
         provider_down=judgement.provider_down,
     )
+
+
+def _is_back(situation: Situation) -> bool:
+    """Whether every guard that was in breach passes, whatever the others wait for."""
+    evaluation = current(situation)
+    was = {guard.name for guard in situation.attempt.guards if guard.verdict is Verdict.BREACH}
+    passing = () if evaluation is None else evaluation.with_verdict(Verdict.PASS)
+    return bool(was) and was <= {result.name for result in passing}
 
 
 def unproven(situation: Situation, judgement: Judgement, state: Draft, due: datetime) -> Draft | None:
@@ -127,7 +135,9 @@ def held(situation: Situation, judgement: Judgement, state: Draft, due: datetime
     if silence and attempt.waiting_since is None and situation.now < grace:
         # The evaluation of this very moment is still under way: nothing worth a line in the status.
         return replace(state, wakes=(grace,))
-    if hold is not None and gravity(judgement.message) <= gravity(hold.message):
+    known = None if hold is None else gravity(hold.message) - gravity(judgement.message)
+    # What held before and ended is not why it is held now, but for what comes and goes: a silence like that one.
+    if hold is not None and known is not None and (known == 0 or (known > 0 and attempt.waiting_since is not None)):
         # Which guards are silent may change at each evaluation, as may a Prometheus that flaps: that is no news.
         waiting = attempt.model_copy(update={"waiting_since": since})
         return replace(state, message=f"{state.message}; held: {hold.message}", rollout=waiting, wakes=(deadline,))

@@ -193,7 +193,7 @@ def end(situation: Situation, outcome: Outcome, reason: str = "", message: str =
         route=situation.layout(stable) if stable else None,
         shares={stable: WHOLE} if stable else {},
         # Of a revision that is not on trial any more and was not taken back for it, no guard says anything.
-        breached=() if outcome in (Outcome.ABORTED, Outcome.SUPERSEDED) else None,
+        breached=None if reason == AttemptReason.GUARD_BREACHED else (),
         wakes=(situation.now,),
     )
 

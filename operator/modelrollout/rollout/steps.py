@@ -74,7 +74,7 @@ def advance(situation: Situation, state: Draft, *, slow: bool) -> Draft:
         state = replace(state, phase=Phase.PROMOTING if state.phase is not Phase.VERIFYING else state.phase)
     moving = approach(situation, state, goal, slow=slow, enough=not _short(situation, stage, target))
     if moving is not None:
-        return _met(situation, moving, goal) if slow else moving
+        return _met(situation, moving, goal)
     return promoted(situation) if stage is None else _begin(situation, number, stage)
 
 
@@ -89,12 +89,11 @@ def _ramp(situation: Situation, state: Draft, stage: Stage | None, reached: int,
     goal = situation.trial(stage, live if max(situation.in_force, ARMED) < live < reached else reached)
     moving = approach(situation, state, goal, slow=slow)
     if moving is not None:
-        return _met(situation, moving, goal) if slow else moving
+        return _met(situation, moving, goal)
+    counted = situation.attempt.traffic_started_at if situation.in_force else None
+    weight = percent(goal.weight_of(situation.attempt.revision))
     ramped = situation.attempt.model_copy(
-        update={
-            "ramp": percent(goal.weight_of(situation.attempt.revision)),
-            "traffic_started_at": situation.attempt.traffic_started_at or situation.now,
-        }
+        update={"ramp": weight, "traffic_started_at": counted or situation.now},
     )
     if not situation.attempt.ramp:
         ramped = decided(situation, ramped, Kind.RAMP, f"on the way to {percent(target):g} %, as pods get ready")
@@ -111,7 +110,12 @@ def _met(situation: Situation, state: Draft, goal: RoutePlan) -> Draft:
     guarded = situation.in_force or (situation.stage is not None and situation.stage.split)
     if guarded or not (situation.written(goal) and goal.weight_of(attempt.revision) > ARMED):
         return state
-    told = attempt.model_copy(update={"ramp": asked, "traffic_started_at": attempt.traffic_started_at or situation.now})
+    route = situation.observed.route
+    due = situation.heard_by or (situation.settled_at + SLOW_GATEWAY if route.accepted else None)
+    if due is None or situation.now < due:
+        return replace(state, wakes=(*state.wakes, due))
+    # Whatever was counted before, of copies or a preview, was counted of others.
+    told = attempt.model_copy(update={"ramp": asked, "traffic_started_at": situation.now})
     told = decided(situation, told, Kind.RAMP, f"{asked:g} % is not confirmed by the gateway: guards judge from now on")
     phase = Phase.PROGRESSING if state.phase in BEFORE_TRAFFIC else state.phase
     return replace(state, phase=phase, rollout=told)

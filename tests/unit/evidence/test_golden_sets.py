@@ -167,6 +167,10 @@ def test_nan_and_infinities_are_numbers() -> None:
         (tensor([{"b64": "AAAA"}], "UINT8"), "data[0] is an object; UINT8 needs a whole number"),
         (tensor(["\ud83d"], "BYTES"), "data[0] has half of a surrogate pair: write bytes that are no text as"),
         (
+            document({**GOOD, "inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "parameters": 5}]}),
+            "requests[0].inputs[0]: data is missing; a tensor has name, datatype, shape and data",
+        ),
+        (
             document({**GOOD, "inputs": [{"name": "x", "datatype": "BYTES", "parameters": {"binary_data_size": 9}}]}),
             "requests[0].inputs[0]: its data are outside the JSON (binary_data_size): write data, bytes as",
         ),

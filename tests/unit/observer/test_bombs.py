@@ -312,7 +312,7 @@ async def test_what_is_no_inference_is_not_looked_at() -> None:
                 assert response.status == 202
             async with session.post(f"{url}/v2/models/digits/versions/3/infer", data=GOOD) as response:
                 assert response.status == 202
-        await until(lambda: outcomes(observer) == {("http", "counted"): 1})
+        await until(lambda: outcomes(observer) == {("http", "counted"): 1, ("http", "unsupported"): 1})
 
 
 def registry() -> Registry:

@@ -160,7 +160,9 @@ def test_which_guards_are_in_breach_and_which_were_is_told_by_name_at_no_more_wr
     assert (quiet.status, reasons(quiet)) == (over.status, [])
     again = several(given.at(70), "errors", "inputs").decide()
     assert condition(again, "GuardsPassing").message.startswith("guards errors, inputs are in breach")
-    assert reasons(again) == ["GuardWarned"]
+    assert reasons(again) == [], "what comes and goes is told anew after five good minutes"
+    later = several(given.at(50 + 301), "errors", "inputs").decide()
+    assert reasons(later) == ["GuardWarned"]
 
 
 def test_the_guard_that_ends_an_attempt_is_named_and_not_the_one_that_only_warned() -> None:
