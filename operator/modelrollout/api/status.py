@@ -264,7 +264,7 @@ class RolloutStatus(StatusModel):
     weight: float = 0.0
     """Percent of the traffic that the revision on trial gets."""
     ramp: float = 0.0
-    """Percent of the traffic that it gets already on the way to the next step, where traffic waits for pods; else 0."""
+    """Percent of the traffic on the way to the next step, where that waits for pods or for the gateway; else 0."""
     step_started_at: Instant | None = None
     """When the gateway was seen to carry out this step; its hold counts from here."""
     step_ends_at: Instant | None = None
