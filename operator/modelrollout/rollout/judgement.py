@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from modelrollout.api.guard import Guard, OnBreach, WhenBothBreach
-from modelrollout.api.reasons import AttemptReason
-from modelrollout.api.status import Verdict
+from modelrollout.api.reasons import AttemptReason, ConditionType
+from modelrollout.api.status import ConditionStatus, Verdict
 from modelrollout.rollout.observed import Evaluation, GuardResult
 from modelrollout.rollout.situation import Situation
 from modelrollout.rollout.timing import holds
@@ -114,7 +114,7 @@ def judge(situation: Situation) -> Judgement:
         message = f"both arms break {', '.join(r.name for r in held)}: the world moved"
         worlds = AttemptReason.WORLD_MOVED
         return replace(found, effect=Effect.HOLD, message=message, evidence=evidence_of_all(held), reason=worlds)
-    if evaluation.allocation is not None and not evaluation.allocation.effective:
+    if _is_misled(situation, evaluation):
         message = f"{evaluation.revision} does not get the share of the requests that the routes ask for"
         return replace(found, effect=Effect.HOLD, message=message, reason=AttemptReason.WEIGHT_NOT_EFFECTIVE)
     hold, until = _reason_to_hold(situation, evaluation, guards)
@@ -134,6 +134,14 @@ def gravity(message: str) -> int:
     if message in (NONE_YET, NOT_FRESH, NOT_ALL):
         return 0
     return 1 if message.startswith(NO_DATA_FOR) else 2
+
+
+def _is_misled(situation: Situation, evaluation: Evaluation) -> bool:
+    """Whether the arms do not get their shares; where an evaluation cannot say, what was told before still holds."""
+    if evaluation.allocation is not None:
+        return not evaluation.allocation.effective
+    told = (each for each in situation.status.conditions if each.type == ConditionType.WEIGHT_EFFECTIVE)
+    return situation.stage is not None and any(each.status is ConditionStatus.FALSE for each in told)
 
 
 def _is_worlds(guard: Guard | None, result: GuardResult) -> bool:

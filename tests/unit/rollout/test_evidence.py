@@ -296,6 +296,8 @@ def test_arms_that_do_not_get_their_weights_hold_the_step() -> None:
     worse = replace(given.observed.evaluation, allocation=replace(crooked, observed=0.7, samples=9000))
     again = given.after(plan).seeing(evaluation=worse).decide()
     assert again.status == plan.status, "the numbers of the moment in which it turned"
+    unknown = replace(given.observed.evaluation, allocation=None, at=NOW + seconds(599))
+    assert layout(given.at(600).seeing(evaluation=unknown).decide()) == {V1: 750_000, V2: 250_000}, "silence is no word"
 
 
 def test_arms_that_get_them_cost_no_write() -> None:
